@@ -1,0 +1,145 @@
+"""Spatial cells: the positions where the two PSFs are sampled, and the pairs of stamps found there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
+from psfmatch.geometry import Box, FloatArray, frozen
+from psfmatch.psf import PSF, odd_shape
+
+__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "sample_cells", "science_shape"]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """The pair of stamps of one cell: science PSF and target PSF at (x, y)."""
+
+    x: float
+    y: float
+    science: FloatArray
+    target: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class SpatialCellSet:
+    """Cells over an exposure, each with a candidate where both PSFs could be evaluated.
+
+    Parameters
+    ----------
+    box : Box
+        The region that the cells cover: the exposure grown by one cell on each side.
+    cell_shape : (int, int)
+        Rows and columns of a cell.
+    x, y : array, shape (n,)
+        The positions of the candidates.
+    science, target : array, shape (n, s, s)
+        The stamps.
+    skipped : tuple of (float, float, str)
+        Positions (x, y) where a PSF could not be evaluated, and why.
+    """
+
+    box: Box
+    cell_shape: tuple[int, int]
+    x: FloatArray
+    y: FloatArray
+    science: FloatArray
+    target: FloatArray
+    skipped: tuple[tuple[float, float, str], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y", "science", "target"):
+            object.__setattr__(self, name, frozen(getattr(self, name), float))
+
+    def __len__(self) -> int:
+        return self.x.size
+
+    def __iter__(self) -> Iterator[Candidate]:
+        for x, y, science, target in zip(self.x, self.y, self.science, self.target, strict=True):
+            yield Candidate(float(x), float(y), science, target)
+
+    @property
+    def stamp_shape(self) -> tuple[int, int]:
+        """Rows and columns of the stamps."""
+        return self.science.shape[1], self.science.shape[2]
+
+
+def cell_positions(box: Box, cell_shape: tuple[int, int]) -> tuple[Box, FloatArray, FloatArray]:
+    """The box grown by one cell on each side, and the centres (x, y) of its whole cells, row by row.
+
+    A last partial row or column of cells has no centre, as in Rubin's software.
+
+    Raises
+    ------
+    InputError
+        If a cell has no pixels.
+    """
+    height, width = (int(s) for s in cell_shape)
+    if height < 1 or width < 1:
+        raise InputError(f"cells of {width} x {height} px: both sides must be positive")
+    region = box.grown(height, width)
+    ny, nx = region.shape
+    x = region.x0 + width * np.arange(nx // width) + width // 2
+    y = region.y0 + height * np.arange(ny // height) + height // 2
+    grid_y, grid_x = np.meshgrid(y.astype(float), x.astype(float), indexing="ij")
+    return region, grid_x.ravel(), grid_y.ravel()
+
+
+def science_shape(science: PSF) -> int:
+    """The side of the square that holds the science PSF's stamps."""
+    return max(science.shape)
+
+
+def sample_cells(science: PSF, target: PSF, box: Box, *, cell_shape: tuple[int, int], size: int) -> SpatialCellSet:
+    """Realise both PSFs at the centre of every cell, as stamps of ``size`` x ``size`` pixels.
+
+    A cell where a PSF cannot be evaluated is skipped and counted.  A target that cannot be resized exactly is
+    padded with zeros or cut, with a `PsfMatchWarning`.
+
+    Raises
+    ------
+    MatchError
+        If no cell is left.
+    InputError
+        If ``size`` is even.
+    """
+    shape = odd_shape((size, size), "PSF stamps of the cells")
+    region, x, y = cell_positions(box, cell_shape)
+    if not target.resizable and target.shape != shape:
+        warnings.warn(
+            f"the target PSF is a fixed image of {target.shape[1]} x {target.shape[0]} px: "
+            f"it is padded with zeros or cut to the {size} x {size} px of the science PSF",
+            PsfMatchWarning,
+            stacklevel=2,
+        )
+    skipped: dict[int, str] = {}
+    stamps = [_evaluate(psf, x, y, shape, skipped) for psf in (science, target)]
+    good = np.array([k not in skipped for k in range(x.size)])
+    if not good.any():
+        first = next(iter(skipped.values()))
+        raise MatchError(f"the PSFs could not be evaluated in any of the {x.size} cells: {first}")
+    notes = tuple((float(x[k]), float(y[k]), why) for k, why in sorted(skipped.items()))
+    return SpatialCellSet(
+        region, (int(cell_shape[0]), int(cell_shape[1])), x[good], y[good], stamps[0][good], stamps[1][good], notes
+    )
+
+
+def _evaluate(
+    psf: PSF, x: FloatArray, y: FloatArray, shape: tuple[int, int], skipped: dict[int, str]
+) -> NDArray[np.float64]:
+    """Stamps at all positions at once; one by one where that fails, noting the positions that do."""
+    try:
+        return np.asarray(psf.stamps(x=x, y=y, shape=shape))
+    except PSFError:
+        out = np.zeros((x.size, *shape))
+        for k in range(x.size):
+            try:
+                out[k] = psf.stamps(x=x[k], y=y[k], shape=shape)[0]
+            except PSFError as error:
+                skipped.setdefault(k, str(error))
+        return out

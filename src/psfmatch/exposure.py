@@ -1,0 +1,300 @@
+"""An exposure: image, variance and mask on one box of pixels, with its PSF, WCS and whatever else it carries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import ArrayLike, NDArray
+
+from psfmatch.errors import InputError
+from psfmatch.geometry import Box, FloatArray, frozen
+from psfmatch.psf import PSF, ImagePSF
+
+__all__ = ["MASK_PLANES", "Exposure", "Mask"]
+
+MASK_PLANES: Mapping[str, int] = MappingProxyType(
+    {
+        "BAD": 0, "SAT": 1, "INTRP": 2, "CR": 3, "EDGE": 4,
+        "DETECTED": 5, "DETECTED_NEGATIVE": 6, "SUSPECT": 7, "NO_DATA": 8,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Named bit planes.
+
+    Parameters
+    ----------
+    array : array of integers, shape (ny, nx)
+        Bit ``k`` of a pixel is plane ``k``; bits without a name are kept.
+    planes : mapping of str to int
+        The bit of each named plane (default: Rubin's, `MASK_PLANES`).
+
+    Raises
+    ------
+    InputError
+        If the array is not of integers or two planes share a bit.
+    """
+
+    array: NDArray[np.integer[Any]]
+    planes: Mapping[str, int] = field(default_factory=lambda: MASK_PLANES)
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.array)
+        if array.dtype.kind not in "iu":
+            raise InputError(
+                f"mask of dtype {array.dtype}: mask planes are bits of integers; "
+                "convert it (a boolean mask: Mask.from_bool)"
+            )
+        if array.ndim != 2:
+            raise InputError(f"mask of shape {array.shape}: give a two-dimensional array")
+        planes = {str(name): int(bit) for name, bit in self.planes.items()}
+        bits = sorted(planes.values())
+        if len(set(bits)) != len(bits) or (bits and not 0 <= bits[0] <= bits[-1] < 63):
+            raise InputError(f"mask planes {planes}: every plane needs a bit of its own, 0 to 62")
+        object.__setattr__(self, "array", frozen(array))
+        object.__setattr__(self, "planes", MappingProxyType(planes))
+
+    @classmethod
+    def from_bool(cls, bad: ArrayLike, plane: str = "BAD") -> Mask:
+        """A mask that has one plane set where ``bad`` is true."""
+        flags = np.asarray(bad, bool)
+        return cls(np.where(flags, 1 << MASK_PLANES[plane], 0).astype(np.int32))
+
+    def bits(self, *names: str) -> int:
+        """The planes of these names as one integer.
+
+        Raises
+        ------
+        InputError
+            If there is no such plane.
+        """
+        value = 0
+        for name in names:
+            if name not in self.planes:
+                raise InputError(f"no mask plane {name!r}; there are {', '.join(self.planes)}")
+            value |= 1 << self.planes[name]
+        return value
+
+    def any_of(self, *names: str) -> NDArray[np.bool_]:
+        """Where any of these planes is set; names that the mask lacks are set nowhere."""
+        bits = self.bits(*(name for name in names if name in self.planes))
+        return np.asarray((self.array & bits) != 0)
+
+    def with_planes(self, names: Iterable[str]) -> Mask:
+        """The mask with these planes added where it lacks them, each on the lowest free bit."""
+        planes = dict(self.planes)
+        for name in names:
+            if name not in planes:
+                wanted = MASK_PLANES.get(name, 0)
+                taken = set(planes.values())
+                planes[name] = wanted if wanted not in taken else min(set(range(63)) - taken)
+        needed = np.int64 if max(planes.values(), default=0) > 30 else self.array.dtype
+        return Mask(self.array.astype(np.promote_types(needed, self.array.dtype), copy=False), planes)
+
+    def __repr__(self) -> str:
+        used = [f"{name} {int(self.any_of(name).sum())}" for name in self.planes if self.any_of(name).any()]
+        return f"Mask({self.array.shape[0]} x {self.array.shape[1]}, {', '.join(used) or 'nothing set'})"
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """An image with what belongs to it.  ``Exposure(image)`` alone is enough.
+
+    Parameters
+    ----------
+    image : array, shape (ny, nx)
+        Pixel values; integers become float32, floats keep their precision.  NaN marks pixels without data.
+    variance : array, shape (ny, nx), optional
+        Variance of every pixel, in the image's unit squared; not negative (infinity: no information).
+    mask : Mask or array of integers, optional
+        Default: nothing set.
+    box : Box, optional
+        The pixels' place in the parent frame.  Default: the first pixel is (0, 0).
+    psf : PSF, optional
+        The model of the science PSF, in the coordinates of the parent frame.
+    wcs : astropy.wcs.WCS, optional
+        In pixels of *this* image (the first pixel is 0, 0).
+    unit : str, optional
+        Of the image.
+    meta : mapping, optional
+        Whatever else is to be carried along: header cards, photometric calibration, filter, visit.
+
+    Raises
+    ------
+    InputError
+        If the planes do not have one two-dimensional shape with at least one pixel, or the variance is negative.
+    """
+
+    image: FloatArray
+    variance: FloatArray | None = None
+    mask: Mask = field(default=None)  # type: ignore[assignment]
+    box: Box = field(default=None)  # type: ignore[assignment]
+    psf: PSF | None = None
+    wcs: WCS | None = None
+    unit: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        image = _plane(self.image, "image")
+        shape = image.shape
+        if min(shape) < 1:
+            raise InputError(f"image of shape {shape} is empty")
+        object.__setattr__(self, "image", image)
+        if self.variance is not None:
+            variance = _plane(self.variance, "variance")
+            if variance.shape != shape:
+                raise InputError(f"variance of shape {variance.shape} does not fit the image of shape {shape}")
+            with np.errstate(invalid="ignore"):
+                negative = np.count_nonzero(variance < 0)
+            if negative:
+                raise InputError(
+                    f"variance is negative in {negative} pixels (least {np.nanmin(variance):.3g}); "
+                    "give the variance, with NaN or infinity where there is no information"
+                )
+            object.__setattr__(self, "variance", variance)
+        mask: Any = np.zeros(shape, np.int32) if self.mask is None else self.mask
+        if not isinstance(mask, Mask):
+            mask = Mask(mask)
+        if mask.array.shape != shape:
+            raise InputError(f"mask of shape {mask.array.shape} does not fit the image of shape {shape}")
+        object.__setattr__(self, "mask", mask)
+        box = Box.from_shape((shape[0], shape[1])) if self.box is None else self.box
+        if box.shape != shape:
+            raise InputError(f"{box} has shape {box.shape}, the image {shape}")
+        object.__setattr__(self, "box", box)
+        if self.psf is not None and not isinstance(self.psf, PSF):
+            raise InputError(f"psf of type {type(self.psf).__name__}: give a PSF model (psfmatch.read_psf reads one)")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def pixel_scale(self) -> float | None:
+        """Arcseconds a pixel (geometric mean at the reference point), or None without a celestial WCS."""
+        if self.wcs is None or not self.wcs.has_celestial:
+            return None
+        scales = np.asarray(proj_plane_pixel_scales(self.wcs.celestial), float)
+        return float(np.sqrt(np.prod(scales)) * 3600.0)
+
+    def replace(self, **changes: Any) -> Exposure:
+        """A new exposure with some of its fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def cutout(self, box: Box) -> Exposure:
+        """The part inside ``box`` (parent coordinates), which keeps its place in the parent frame.
+
+        Raises
+        ------
+        InputError
+            If the box reaches beyond the exposure.
+        """
+        where = box.slices(self.box)
+        return self.replace(
+            image=self.image[where],
+            variance=None if self.variance is None else self.variance[where],
+            mask=Mask(self.mask.array[where], self.mask.planes),
+            box=box,
+            wcs=None if self.wcs is None else self.wcs[where],
+        )
+
+    @classmethod
+    def from_nddata(cls, data: NDData, *, psf: PSF | None = None, box: Box | None = None) -> Exposure:
+        """From astropy ``NDData`` or ``CCDData``, whatever kind of uncertainty it has.
+
+        A boolean mask becomes the plane BAD; ``CCDData.flags`` of integers, where given, become the mask planes.
+        A two-dimensional stamp in ``data.psf`` becomes an `ImagePSF` unless ``psf`` is given.
+        """
+        mask = None
+        flags = getattr(data, "flags", None)
+        if flags is not None:
+            mask = Mask(np.asarray(flags), data.meta.get("mask_planes", MASK_PLANES))
+        elif data.mask is not None:
+            array = np.asarray(data.mask)
+            mask = Mask.from_bool(array) if array.dtype.kind == "b" else Mask(array)
+        stamp = getattr(data, "psf", None)
+        if psf is None and stamp is not None:
+            psf = stamp if isinstance(stamp, PSF) else ImagePSF(np.asarray(stamp))
+        meta = dict(data.meta)
+        meta.pop("mask_planes", None)
+        origin = meta.pop("box_origin", None)
+        if box is None and origin is not None:
+            box = Box.from_shape(np.shape(data.data), y0=origin[0], x0=origin[1])
+        return cls(
+            image=np.asarray(data.data), variance=_variance_of(data), mask=mask, box=box, psf=psf, wcs=data.wcs,  # type: ignore[arg-type]
+            unit=None if data.unit is None else str(data.unit), meta=meta,
+        )  # fmt: skip
+
+    def to_ccddata(self) -> CCDData:
+        """As ``CCDData``: all planes in ``flags`` (names in ``meta["mask_planes"]``), ``mask`` where any is set.
+
+        The unit is ``adu`` where the exposure has none.  The PSF, where there is one, is realised at the centre.
+        The origin of the box goes to ``meta["box_origin"]``.
+        """
+        stamp = None
+        if self.psf is not None:
+            stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
+        data = CCDData(
+            np.array(self.image),
+            unit=self.unit or "adu",
+            uncertainty=None if self.variance is None else VarianceUncertainty(np.array(self.variance)),
+            mask=self.mask.array != 0,
+            wcs=self.wcs,
+            psf=stamp,
+            meta={**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)},
+        )
+        data.flags = np.array(self.mask.array)
+        return data
+
+
+def _plane(values: ArrayLike, name: str) -> FloatArray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} of dtype {array.dtype}: give real numbers")
+    if array.ndim != 2:
+        raise InputError(f"{name} of shape {array.shape}: give a two-dimensional array")
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        exact = array.dtype.kind in "biu" and array.dtype.itemsize > 2
+        array = array.astype(np.float64 if exact else np.float32)
+    return frozen(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _variance_of(data: NDData) -> FloatArray | None:
+    uncertainty = data.uncertainty
+    if uncertainty is None:
+        return None
+    values = np.asarray(uncertainty.array)
+    if isinstance(uncertainty, StdDevUncertainty):
+        return values**2
+    if isinstance(uncertainty, VarianceUncertainty):
+        return values
+    if isinstance(uncertainty, InverseVariance):
+        return inverse(values)
+    raise InputError(
+        f"uncertainty of type {type(uncertainty).__name__}: give a standard deviation, variance or inverse variance"
+    )
+
+
+def inverse(weight: FloatArray) -> FloatArray:
+    """Variance from inverse variance: infinity where the weight is zero.
+
+    Raises
+    ------
+    InputError
+        If a weight is negative.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if (weight < 0).any():
+            raise InputError(f"inverse variance is negative in {np.count_nonzero(weight < 0)} pixels")
+        return np.where(weight > 0, 1.0 / weight, np.inf).astype(weight.dtype)

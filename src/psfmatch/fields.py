@@ -1,0 +1,136 @@
+"""Smooth functions of position: the weights of basis images over a field of view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from psfmatch.errors import InputError
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen
+
+__all__ = ["Field", "FieldKind", "n_terms", "term_degrees", "terms_at"]
+
+FieldKind = Literal["chebyshev1", "polynomial"]
+
+
+def n_terms(order: int) -> int:
+    """The number of terms of a polynomial in two variables of total degree ``order``."""
+    return (order + 1) * (order + 2) // 2
+
+
+def order_of(terms: int) -> int:
+    """The total degree of a polynomial in two variables that has so many terms (rounded down)."""
+    return int(np.sqrt(2 * terms + 0.25) - 1.5 + 1e-9)
+
+
+def term_degrees(order: int) -> tuple[tuple[int, int], ...]:
+    """The degrees (in x, in y) of each term, order by order: 1, x, y, x^2, xy, y^2, ..."""
+    return tuple((total - j, j) for total in range(order + 1) for j in range(total + 1))
+
+
+def _powers(u: FloatArray, order: int, kind: FieldKind) -> FloatArray:
+    """All one-dimensional terms up to ``order``: shape (order + 1, n)."""
+    if kind == "chebyshev1":
+        return np.polynomial.chebyshev.chebvander(u, order).T
+    return np.polynomial.polynomial.polyvander(u, order).T
+
+
+def _scaled(x: FloatArray, y: FloatArray, box: Box, kind: FieldKind) -> tuple[FloatArray, FloatArray]:
+    if kind == "polynomial":
+        return x, y
+    ny, nx = box.shape
+    return 2.0 * (x - box.center.x) / nx, 2.0 * (y - box.center.y) / ny
+
+
+def terms_at(x: FloatArray, y: FloatArray, *, order: int, box: Box, kind: FieldKind) -> FloatArray:
+    """Every term of a field at every position: shape (n_terms, n_positions)."""
+    u, v = _scaled(x, y, box, kind)
+    px, py = _powers(u, order, kind), _powers(v, order, kind)
+    return np.stack([px[i] * py[j] for i, j in term_degrees(order)])
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """``n`` smooth functions of position, all polynomials of the same total degree.
+
+    Parameters
+    ----------
+    coefficients : array, shape (n, n_terms)
+        One row a function.  The terms run order by order: 1, x, y, x^2, xy, y^2, ...
+    box : Box
+        Where the functions are meant to be used.
+    kind : {"chebyshev1", "polynomial"}
+        ``chebyshev1``: products ``T_i(u) T_j(v)`` of Chebyshev polynomials of the first kind, with ``u`` and
+        ``v`` running from -1 to 1 between the outer *edges* of the box.  ``polynomial``: products
+        ``x^i y^j`` of the pixel coordinates themselves (ill-conditioned on large frames).
+
+    Raises
+    ------
+    InputError
+        If the number of terms belongs to no polynomial order, or a coefficient is not finite.
+    """
+
+    coefficients: FloatArray
+    box: Box
+    kind: FieldKind = "chebyshev1"
+
+    def __post_init__(self) -> None:
+        c = frozen(np.atleast_2d(np.asarray(self.coefficients, dtype=float)))
+        if c.ndim != 2 or n_terms(order_of(c.shape[1])) != c.shape[1]:
+            raise InputError(f"field coefficients of shape {c.shape}: expected (n, 1), (n, 3), (n, 6), (n, 10)...")
+        if not np.isfinite(c).all():
+            raise InputError("field coefficients must be finite")
+        if self.kind not in get_args(FieldKind):
+            raise InputError(f"field kind {self.kind!r}: choose one of {', '.join(get_args(FieldKind))}")
+        object.__setattr__(self, "coefficients", c)
+
+    @classmethod
+    def constant(cls, values: ArrayLike, box: Box) -> Field:
+        """Functions that do not vary."""
+        return cls(np.atleast_1d(np.asarray(values, float))[:, None], box)
+
+    @classmethod
+    def fit(
+        cls, values: ArrayLike, *, x: ArrayLike, y: ArrayLike, order: int, box: Box,
+        kind: FieldKind = "chebyshev1",
+    ) -> Field:  # fmt: skip
+        """The least-squares field through values (n, n_positions) at scattered positions.
+
+        Raises
+        ------
+        InputError
+            If there are fewer positions than terms.
+        """
+        px, py = as_positions(x, y)
+        terms = terms_at(px, py, order=order, box=box, kind=kind)
+        if terms.shape[1] < terms.shape[0]:
+            raise InputError(f"{terms.shape[1]} positions cannot fix a field of order {order} ({terms.shape[0]} terms)")
+        c = np.linalg.lstsq(terms.T, np.atleast_2d(np.asarray(values, float)).T, rcond=None)[0]
+        return cls(c.T, box, kind)
+
+    @property
+    def n(self) -> int:
+        """The number of functions."""
+        return self.coefficients.shape[0]
+
+    @property
+    def order(self) -> int:
+        """The total degree."""
+        return order_of(self.coefficients.shape[1])
+
+    def at(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """The functions at scattered positions (scalars or arrays): shape (n, n_positions)."""
+        px, py = as_positions(x, y)
+        return self.coefficients @ terms_at(px, py, order=self.order, box=self.box, kind=self.kind)
+
+    def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """The functions at every combination of columns ``x`` and rows ``y``: shape (n, len(y), len(x))."""
+        u, v = _scaled(np.asarray(x, float), np.asarray(y, float), self.box, self.kind)
+        px, py = _powers(u, self.order, self.kind), _powers(v, self.order, self.kind)
+        square = np.zeros((self.n, self.order + 1, self.order + 1))
+        for k, (i, j) in enumerate(term_degrees(self.order)):
+            square[:, j, i] = self.coefficients[:, k]
+        return py.T @ square @ px

@@ -1,0 +1,131 @@
+"""Boxes of pixels, and the conventions of the whole package.
+
+* ``x`` is the column and ``y`` the row; arrays are indexed ``[y, x]``.
+* Integer coordinates are pixel *centres*; the first pixel of a whole frame is (0, 0).
+* A `Box` is half-open and may have any origin: a cut-out keeps the coordinates of the frame it comes from.
+* Convolution is true convolution, ``out(x) = sum_u K(u; x) I(x - u)``, with the kernel of the *output* pixel.
+* A stamp is an image of odd size whose central pixel is the origin.
+* Positions are passed by keyword (``x=``, ``y=``), so that they cannot be swapped in silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from psfmatch.errors import InputError
+
+__all__ = ["Box", "Position", "as_positions", "frozen", "resized"]
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+class Position(NamedTuple):
+    """A position in pixels: the row ``y`` and the column ``x``."""
+
+    y: float
+    x: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """A half-open rectangle of pixels: rows ``y0 <= y < y1``, columns ``x0 <= x < x1``.
+
+    Raises
+    ------
+    InputError
+        If a corner is not an integer, or the box has no pixels.
+    """
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    def __post_init__(self) -> None:
+        for name in ("y0", "x0", "y1", "x1"):
+            value = getattr(self, name)
+            if int(value) != value:
+                raise InputError(f"Box.{name} = {value!r} is not an integer; boxes hold whole pixels")
+            object.__setattr__(self, name, int(value))
+        if self.y1 <= self.y0 or self.x1 <= self.x0:
+            raise InputError(f"{self} has no pixels; give y1 > y0 and x1 > x0")
+
+    @classmethod
+    def from_shape(cls, shape: tuple[int, int], *, y0: int = 0, x0: int = 0) -> Box:
+        """The box of an array of this shape whose first pixel is (``y0``, ``x0``)."""
+        return cls(y0, x0, y0 + shape[0], x0 + shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def center(self) -> Position:
+        """The mean of the pixel centres."""
+        return Position(0.5 * (self.y0 + self.y1 - 1), 0.5 * (self.x0 + self.x1 - 1))
+
+    def grown(self, dy: int, dx: int | None = None) -> Box:
+        """The box with ``dy`` rows and ``dx`` columns (default ``dy``) more on each side; negative shrinks."""
+        dx = dy if dx is None else dx
+        return Box(self.y0 - dy, self.x0 - dx, self.y1 + dy, self.x1 + dx)
+
+    def contains(self, other: Box) -> bool:
+        """Whether every pixel of ``other`` is in this box."""
+        return self.y0 <= other.y0 and self.x0 <= other.x0 and other.y1 <= self.y1 and other.x1 <= self.x1
+
+    def slices(self, within: Box) -> tuple[slice, slice]:
+        """The slices that cut this box out of an array that covers ``within``.
+
+        Raises
+        ------
+        InputError
+            If this box is not wholly inside ``within``.
+        """
+        if not within.contains(self):
+            raise InputError(f"{self} is not inside {within}")
+        return (
+            slice(self.y0 - within.y0, self.y1 - within.y0),
+            slice(self.x0 - within.x0, self.x1 - within.x0),
+        )
+
+
+def as_positions(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Scalars or arrays as two one-dimensional float arrays of the same length.
+
+    Raises
+    ------
+    InputError
+        If they cannot be broadcast together, or are not finite.
+    """
+    try:
+        bx, by = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+    except ValueError as error:
+        raise InputError(f"positions x {np.shape(x)} and y {np.shape(y)} do not fit together") from error
+    if not (np.isfinite(bx).all() and np.isfinite(by).all()):
+        raise InputError("positions must be finite")
+    return bx.ravel(), by.ravel()
+
+
+def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
+    """A read-only view of the array (a copy only where the dtype must change)."""
+    view = np.asarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def resized(stamps: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Stamps (..., sy, sx) of odd size, zero-padded or cut about their centre to another odd ``shape``."""
+    out = np.zeros((*stamps.shape[:-2], *shape), dtype=stamps.dtype)
+    source: list[slice] = []
+    target: list[slice] = []
+    for old, new in zip(stamps.shape[-2:], shape, strict=True):
+        half = min(old, new) // 2
+        source.append(slice(old // 2 - half, old // 2 + half + 1))
+        target.append(slice(new // 2 - half, new // 2 + half + 1))
+    out[..., target[0], target[1]] = stamps[..., source[0], source[1]]
+    return out

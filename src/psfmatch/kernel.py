@@ -1,0 +1,117 @@
+"""The one kind of kernel that every solver returns: basis images times smooth weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from psfmatch.errors import InputError
+from psfmatch.fields import Field
+from psfmatch.geometry import Box, FloatArray, frozen
+from psfmatch.psf import odd_shape
+
+__all__ = ["MatchingKernel"]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingKernel:
+    """A kernel that varies over the field, ``K(u; x) = sum_i w_i(x) B_i(u)``.
+
+    Parameters
+    ----------
+    basis : array, shape (n, ky, kx)
+        The basis images B_i, of odd size; the central pixel is the origin.
+    weights : Field
+        The n weights w_i.
+
+    Raises
+    ------
+    InputError
+        If the sizes are even, do not fit together, or a pixel is not finite.
+    """
+
+    basis: FloatArray
+    weights: Field
+
+    def __post_init__(self) -> None:
+        basis = frozen(self.basis, float)
+        if basis.ndim != 3 or basis.shape[0] != self.weights.n:
+            raise InputError(f"kernel: {self.weights.n} weights do not fit a basis of shape {basis.shape}")
+        odd_shape(basis.shape[1:], "kernel shape")
+        if not np.isfinite(basis).all():
+            raise InputError("kernel: the basis has NaN or infinite pixels")
+        object.__setattr__(self, "basis", basis)
+
+    @classmethod
+    def constant(cls, image: ArrayLike, box: Box) -> MatchingKernel:
+        """The same kernel image (ky, kx) everywhere."""
+        return cls(np.asarray(image, float)[None], Field.constant([1.0], box))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.basis.shape[1], self.basis.shape[2]
+
+    @property
+    def box(self) -> Box:
+        """Where the kernel is meant to be used."""
+        return self.weights.box
+
+    @cached_property
+    def support(self) -> NDArray[np.bool_]:
+        """The pixels (ky, kx) where any basis image is not zero."""
+        return np.asarray((self.basis != 0).any(axis=0))
+
+    def stamps(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """The kernel at scattered positions: shape (n_positions, ky, kx)."""
+        return np.tensordot(self.weights.at(x=x, y=y).T, self.basis, axes=1)
+
+    def sums(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """The sum of the kernel at scattered positions: shape (n_positions,)."""
+        return self.weights.at(x=x, y=y).T @ self.basis.sum(axis=(1, 2))
+
+    def compressed(self, tolerance: float = 1e-8) -> MatchingKernel:
+        """The same kernel with as few basis images as possible.
+
+        The weights are made orthonormal over the box and the basis is truncated by singular values (Eckart & Young
+        1936): the root mean square over the box of the change of the kernel, in the 2-norm over its pixels, is at
+        most ``tolerance`` times that of the kernel itself.
+        """
+        nodes_x, nodes_y = _chebyshev_nodes(self.box, self.weights.order + 1)
+        one = Field(np.eye(self.weights.coefficients.shape[1]), self.box, self.weights.kind)
+        terms = one.on_grid(x=nodes_x, y=nodes_y).reshape(one.n, -1)
+        terms /= np.sqrt(terms.shape[1])
+        triangle = np.linalg.qr(terms.T, mode="r")
+        images = self.weights.coefficients.T @ self.basis.reshape(self.weights.n, -1)
+        left, values, right = np.linalg.svd(triangle @ images, full_matrices=False)
+        tail = np.sqrt(np.cumsum(values[::-1] ** 2))[::-1]
+        rank = max(1, int(np.count_nonzero(tail > tolerance * tail[0])))
+        coefficients = np.linalg.solve(triangle, left[:, :rank] * values[:rank]).T
+        field = Field(coefficients, self.box, self.weights.kind)
+        return MatchingKernel(right[:rank].reshape(rank, *self.shape), field)
+
+    def squared(self, tolerance: float = 1e-5) -> MatchingKernel:
+        """The kernel of the variance, ``K(u; x)^2``: a polynomial of twice the order, compressed to ``tolerance``.
+
+        The product of two polynomials of degree d is one of degree 2d, fixed exactly by its values at
+        (2d + 1)^2 Chebyshev nodes.
+        """
+        order = 2 * self.weights.order
+        nodes_x, nodes_y = _chebyshev_nodes(self.box, order + 1)
+        grid_y, grid_x = (g.ravel() for g in np.meshgrid(nodes_y, nodes_x, indexing="ij"))
+        squares = self.stamps(x=grid_x, y=grid_y).reshape(grid_x.size, -1) ** 2
+        field = Field.fit(squares.T, x=grid_x, y=grid_y, order=order, box=self.box)
+        n = field.coefficients.shape[1]
+        images = field.coefficients.T.reshape(n, *self.shape)
+        exact = MatchingKernel(images, Field(np.eye(n), self.box))
+        return exact.compressed(tolerance)
+
+
+def _chebyshev_nodes(box: Box, count: int) -> tuple[FloatArray, FloatArray]:
+    """Columns and rows of the Gauss-Chebyshev nodes between the box's edges."""
+    u = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    ny, nx = box.shape
+    return box.center.x + 0.5 * nx * u, box.center.y + 0.5 * ny * u

@@ -1,0 +1,157 @@
+"""How good a kernel is, measured where it was not solved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import fft
+
+from psfmatch.errors import InputError
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen
+from psfmatch.kernel import MatchingKernel
+from psfmatch.psf import PSF
+
+__all__ = ["Quality", "check_positions", "measure_quality"]
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Figures of merit of a kernel at n positions; every field is an array of length n.
+
+    Parameters
+    ----------
+    x, y : array
+        The positions, in pixels.
+    residual : array
+        ``norm2(K*S - c T) / norm2(c T)`` with c the kernel sum that was asked for.
+    max_residual : array
+        The worst pixel, ``max|K*S - c T| / max(c T)``.
+    ee_error : array
+        The largest difference, at any radius, of the encircled energies of ``K*S / c`` and ``T``.
+    noise_gain : array
+        ``sum K^2``: the factor by which the variance of white noise is multiplied.
+    negative_flux : array
+        ``sum |K|`` over the negative pixels of K.
+    kernel_sum : array
+        ``sum K``.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    residual: FloatArray
+    max_residual: FloatArray
+    ee_error: FloatArray
+    noise_gain: FloatArray
+    negative_flux: FloatArray
+    kernel_sum: FloatArray
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            object.__setattr__(self, f.name, frozen(getattr(self, f.name), float))
+
+    def __len__(self) -> int:
+        return self.x.size
+
+    @property
+    def worst(self) -> dict[str, float]:
+        """The largest value of every figure."""
+        return {name: float(np.max(getattr(self, name))) for name in FIGURES}
+
+    @property
+    def median(self) -> dict[str, float]:
+        """The median of every figure."""
+        return {name: float(np.median(getattr(self, name))) for name in FIGURES}
+
+    def __repr__(self) -> str:
+        m, w = self.median, self.worst
+        figures = ", ".join(f"{name} {m[name]:.3g} (worst {w[name]:.3g})" for name in ("residual", "noise_gain"))
+        return f"Quality({len(self)} positions: {figures})"
+
+
+FIGURES = tuple(f.name for f in fields(Quality) if f.name not in ("x", "y"))
+
+
+def check_positions(box: Box, count: int = 25) -> tuple[FloatArray, FloatArray]:
+    """Positions (x, y) spread evenly over the box that fall on no regular grid.
+
+    The first points of the additive recurrence in two dimensions with the plastic number (Roberts 2018), which
+    fills a rectangle evenly for any count.
+    """
+    plastic = 1.32471795724474602596
+    k = np.arange(1, count + 1)
+    ny, nx = box.shape
+    return box.x0 + (0.5 + k / plastic) % 1.0 * (nx - 1), box.y0 + (0.5 + k / plastic**2) % 1.0 * (ny - 1)
+
+
+def measure_quality(
+    kernel: MatchingKernel, science: PSF, target: PSF, *, x: ArrayLike, y: ArrayLike, kernel_sum: float = 1.0
+) -> Quality:
+    """Convolve the science PSF with the kernel at given positions and compare with the target.
+
+    The comparison is made on the whole linear convolution, so that nothing is cut: the target, where it can be
+    resized, is realised there in full; a fixed stamp is zero beyond its border.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel.
+    science, target : PSF
+        The two models.
+    x, y : float or array
+        Positions in pixels.  Off the grid of the cells, or the figures only repeat the fit.
+    kernel_sum : float
+        The flux that the kernel was asked to have (scales the target).
+
+    Returns
+    -------
+    Quality
+
+    Raises
+    ------
+    PSFError
+        If a model cannot be evaluated at one of the positions.
+    InputError
+        If ``kernel_sum`` is zero.
+    """
+    if not kernel_sum:
+        raise InputError("kernel_sum is zero; there is nothing to compare")
+    px, py = as_positions(x, y)
+    sy, sx = science.shape
+    ty, tx = (0, 0) if target.resizable else target.shape
+    ky, kx = kernel.shape
+    shape = (max(sy + ky - 1, ty), max(sx + kx - 1, tx))
+    rows = [_measure_one(kernel, science, target, xi, yi, shape, kernel_sum) for xi, yi in zip(px, py, strict=True)]
+    return Quality(px, py, *np.array(rows).T)
+
+
+def _measure_one(
+    kernel: MatchingKernel, science: PSF, target: PSF, x: float, y: float, shape: tuple[int, int], kernel_sum: float
+) -> tuple[float, ...]:
+    k = kernel.stamps(x=x, y=y)[0]
+    want = kernel_sum * target.stamps(x=x, y=y, shape=shape)[0]
+    difference = _centred_convolution(science.stamps(x=x, y=y)[0], k, shape) - want
+    return (
+        float(np.linalg.norm(difference) / np.linalg.norm(want)),
+        float(np.abs(difference).max() / np.abs(want).max()),
+        float(np.abs(_growth(difference)).max() / abs(kernel_sum)),
+        float((k**2).sum()),
+        float(-k[k < 0].sum()),
+        float(k.sum()),
+    )
+
+
+def _centred_convolution(stamp: FloatArray, kernel: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """The whole linear convolution, with its origin at the centre of an array of this (odd) shape."""
+    size = [fft.next_fast_len(n, real=True) for n in shape]
+    full = fft.irfft2(fft.rfft2(stamp, size) * fft.rfft2(kernel, size), size)
+    roll = [n // 2 - s // 2 - k // 2 for n, s, k in zip(shape, stamp.shape, kernel.shape, strict=True)]
+    return np.roll(full, roll, axis=(0, 1))[: shape[0], : shape[1]]
+
+
+def _growth(image: FloatArray) -> FloatArray:
+    """The flux within every radius from the central pixel, at the radii that occur."""
+    ny, nx = image.shape
+    r2 = (np.arange(ny)[:, None] - ny // 2) ** 2 + (np.arange(nx)[None, :] - nx // 2) ** 2
+    return np.cumsum(np.bincount(r2.ravel(), weights=image.ravel()))

@@ -1,0 +1,70 @@
+"""What every solver returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from psfmatch.cells import SpatialCellSet
+from psfmatch.geometry import Box
+from psfmatch.kernel import MatchingKernel
+from psfmatch.psf import PSF
+
+__all__ = ["Outcome", "Solution", "Solver"]
+
+
+class Outcome(Enum):
+    """How the solution went: a sentence, with the cure where one is needed."""
+
+    OK = "The kernel was solved."
+    SINGULAR = (
+        "The normal equations are singular: fewer usable pixels than basis functions, or functions that cannot be "
+        "told apart. Take fewer or wider basis functions, a smaller kernel, or larger PSF stamps."
+    )
+    TOO_FEW_CELLS = (
+        "Too few cells are left to fix the spatial model. Lower its order, make the cells smaller, or mend the PSF "
+        "model where it cannot be evaluated."
+    )
+
+    @property
+    def ok(self) -> bool:
+        """Whether the kernel can be used without a second thought."""
+        return self is Outcome.OK
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solved kernel and how it came about.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel.
+    outcome : Outcome
+        How it went.
+    cells : SpatialCellSet
+        The sampled PSFs that it was solved from.
+    statistics : mapping
+        What the solver chose and measured, by name: plain numbers, strings and arrays.
+    """
+
+    kernel: MatchingKernel
+    outcome: Outcome
+    cells: SpatialCellSet
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "statistics", MappingProxyType(dict(self.statistics)))
+
+
+class Solver(Protocol):
+    """What `match` asks of a solver: a frozen object whose fields are its options."""
+
+    def sample(self, science: PSF, target: PSF, box: Box) -> SpatialCellSet:
+        """The two PSFs, realised in cells over the box."""
+
+    def solve(self, cells: SpatialCellSet, *, box: Box, kernel_sum: float = 1.0) -> Solution:
+        """The kernel that turns the science PSF of every cell into the target PSF."""
