@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
-from psfmatch.geometry import Box, FloatArray, frozen
-from psfmatch.psf import PSF, odd_shape
+from psfmatch.geometry import Box, FloatArray, Position, frozen, odd_shape
+from psfmatch.moments import fwhm as profile_fwhm
+from psfmatch.moments import moments_fwhm
+from psfmatch.psf import PSF
 
-__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "sample_cells", "science_shape"]
+__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "sample_cells"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ class SpatialCellSet:
         The positions of the candidates.
     science, target : array, shape (n, s, s)
         The stamps.
+    fwhm : (float, float)
+        Adaptive-moment FWHM of the science and the target PSF at one position, in pixels.
     skipped : tuple of (float, float, str)
         Positions (x, y) where a PSF could not be evaluated, and why.
     """
@@ -50,6 +54,7 @@ class SpatialCellSet:
     y: FloatArray
     science: FloatArray
     target: FloatArray
+    fwhm: tuple[float, float]
     skipped: tuple[tuple[float, float, str], ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -90,16 +95,14 @@ def cell_positions(box: Box, cell_shape: tuple[int, int]) -> tuple[Box, FloatArr
     return region, grid_x.ravel(), grid_y.ravel()
 
 
-def science_shape(science: PSF) -> int:
-    """The side of the square that holds the science PSF's stamps."""
-    return max(science.shape)
-
-
-def sample_cells(science: PSF, target: PSF, box: Box, *, cell_shape: tuple[int, int], size: int) -> SpatialCellSet:
+def sample_cells(
+    science: PSF, target: PSF, box: Box, *, cell_shape: tuple[int, int], size: int, fwhm_at: Position | None = None
+) -> SpatialCellSet:
     """Realise both PSFs at the centre of every cell, as stamps of ``size`` x ``size`` pixels.
 
     A cell where a PSF cannot be evaluated is skipped and counted.  A target that cannot be resized exactly is
-    padded with zeros or cut, with a `PsfMatchWarning`.
+    padded with zeros or cut, with a `PsfMatchWarning`.  The FWHMs are measured at ``fwhm_at`` (default: the
+    centre of the box), or in the candidate nearest to it.
 
     Raises
     ------
@@ -124,9 +127,32 @@ def sample_cells(science: PSF, target: PSF, box: Box, *, cell_shape: tuple[int, 
         first = next(iter(skipped.values()))
         raise MatchError(f"the PSFs could not be evaluated in any of the {x.size} cells: {first}")
     notes = tuple((float(x[k]), float(y[k]), why) for k, why in sorted(skipped.items()))
+    where = fwhm_at or box.center
+    widths = [_width_at(psf, where, x[good], y[good], shape) for psf in (science, target)]
     return SpatialCellSet(
-        region, (int(cell_shape[0]), int(cell_shape[1])), x[good], y[good], stamps[0][good], stamps[1][good], notes
+        region,
+        (int(cell_shape[0]), int(cell_shape[1])),
+        x[good],
+        y[good],
+        stamps[0][good],
+        stamps[1][good],
+        (widths[0], widths[1]),
+        notes,
     )
+
+
+def _width_at(psf: PSF, where: Position, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> float:
+    """Adaptive-moment FWHM at a position, or at the nearest candidate; of the profile where moments fail."""
+    shape = shape if psf.resizable else psf.shape
+    try:
+        stamp = psf.stamps(x=where.x, y=where.y, shape=shape)[0]
+    except PSFError:
+        k = int(np.argmin((x - where.x) ** 2 + (y - where.y) ** 2))
+        stamp = psf.stamps(x=x[k], y=y[k], shape=shape)[0]
+    try:
+        return moments_fwhm(stamp)
+    except PSFError:
+        return profile_fwhm(stamp)
 
 
 def _evaluate(

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 
-__all__ = ["Box", "Position", "as_positions", "frozen", "resized"]
+__all__ = ["Box", "Position", "as_positions", "frozen", "odd_shape", "resized"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -116,6 +116,14 @@ def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     view = np.asarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
+
+
+def odd_shape(shape: tuple[int, int], what: str) -> tuple[int, int]:
+    """The shape, checked to be two odd positive integers."""
+    sy, sx = (int(s) for s in shape)
+    if sy < 1 or sx < 1 or sy % 2 == 0 or sx % 2 == 0:
+        raise InputError(f"{what} {tuple(shape)}: both sides must be odd and positive")
+    return sy, sx
 
 
 def resized(stamps: FloatArray, shape: tuple[int, int]) -> FloatArray:

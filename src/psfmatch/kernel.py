@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.fields import Field
-from psfmatch.geometry import Box, FloatArray, frozen
-from psfmatch.psf import odd_shape
+from psfmatch.geometry import Box, FloatArray, frozen, odd_shape
 
 __all__ = ["MatchingKernel"]
 

@@ -17,7 +17,8 @@ from scipy.optimize import brentq
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.fields import Field
-from psfmatch.geometry import FloatArray, as_positions, frozen, resized
+from psfmatch.geometry import FloatArray, as_positions, frozen, odd_shape, resized
+from psfmatch.moments import SIGMA_TO_FWHM
 
 __all__ = [
     "PSF",
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 Sampling = Literal["integrated", "center"]
-SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 MAX_OFFSET = 2.0
 
 
@@ -78,14 +78,6 @@ class PSF(ABC):
 
     def _shape(self, shape: tuple[int, int] | None) -> tuple[int, int]:
         return self.shape if shape is None else odd_shape(shape, "stamp shape")
-
-
-def odd_shape(shape: tuple[int, int], what: str) -> tuple[int, int]:
-    """The shape, checked to be two odd positive integers."""
-    sy, sx = (int(s) for s in shape)
-    if sy < 1 or sx < 1 or sy % 2 == 0 or sx % 2 == 0:
-        raise InputError(f"{what} {tuple(shape)}: both sides must be odd and positive")
-    return sy, sx
 
 
 def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:

@@ -24,9 +24,9 @@ class Outcome(Enum):
         "The normal equations are singular: fewer usable pixels than basis functions, or functions that cannot be "
         "told apart. Take fewer or wider basis functions, a smaller kernel, or larger PSF stamps."
     )
-    TOO_FEW_CELLS = (
-        "Too few cells are left to fix the spatial model. Lower its order, make the cells smaller, or mend the PSF "
-        "model where it cannot be evaluated."
+    ILL_CONDITIONED = (
+        "The condition number of the spatial fit is above the limit. Take fewer basis functions, a lower spatial "
+        "order, or raise max_spatial_condition."
     )
 
     @property

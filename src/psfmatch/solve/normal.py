@@ -1,0 +1,119 @@
+"""Normal equations of the least-squares kernel, for all cells at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from psfmatch.geometry import FloatArray
+
+__all__ = ["NormalEquations", "designs", "normal_equations"]
+
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class NormalEquations:
+    """``M a = b`` for every cell: minimise ``norm2(sum_i a_i B_i*S - T)``.
+
+    Parameters
+    ----------
+    matrix : array, shape (n_cells, m, m)
+        ``M_ij = <B_i*S, B_j*S>``.
+    vector : array, shape (n_cells, m)
+        ``b_i = <B_i*S, T>``.
+    power : array, shape (n_cells,)
+        ``<T, T>``.
+    pixels : int
+        Pixels in every scalar product.
+    """
+
+    matrix: FloatArray
+    vector: FloatArray
+    power: FloatArray
+    pixels: int
+
+    def chosen(self, cells: NDArray[Any], basis: NDArray[Any] | slice = slice(None)) -> NormalEquations:
+        """Some of the cells, and of the basis images."""
+        matrix = self.matrix[cells][:, basis][:, :, basis]
+        return NormalEquations(matrix, self.vector[cells][:, basis], self.power[cells], self.pixels)
+
+
+def normal_equations(
+    science: FloatArray, target: FloatArray, basis: FloatArray, *, full: bool, background: bool = False
+) -> NormalEquations:
+    """Normal equations of every cell.
+
+    Parameters
+    ----------
+    science, target : array, shape (n, s, s)
+        Pairs of stamps.
+    basis : array, shape (m, k, k)
+        Kernel images.
+    full : bool
+        Compare over the whole linear convolution, the stamps being zero beyond their border, so that nothing is
+        lost; else only over the (s - k + 1)^2 pixels whose footprint lies inside the stamp.
+    background : bool
+        Add a constant image as the last unknown (not with ``full``).
+    """
+    return _parseval(science, target, basis) if full else _inside(science, target, basis, background)
+
+
+def _parseval(science: FloatArray, target: FloatArray, basis: FloatArray) -> NormalEquations:
+    """Scalar products of whole convolutions, taken over frequencies (Parseval): one matrix product for all cells.
+
+    ``<B_i*S, B_j*S> = sum_f conj(B_i) B_j |S|^2`` is linear in the power spectrum of S.
+    """
+    size = fft.next_fast_len(science.shape[1] + basis.shape[1] - 1, real=True)
+    shape = (size, size)
+    s, b = (fft.rfft2(a, shape).reshape(len(a), -1) for a in (science, basis))
+    weight = np.full((size, size // 2 + 1), 2.0 / size**2)
+    weight[:, 0] /= 2.0
+    if size % 2 == 0:
+        weight[:, -1] /= 2.0
+    margin = basis.shape[1] // 2
+    t = fft.rfft2(np.pad(target, ((0, 0), (margin, margin), (margin, margin))), shape).reshape(len(target), -1)
+    spectrum = (s.real**2 + s.imag**2) * weight.ravel()
+    m = len(basis)
+    matrix = np.empty((len(science), m, m))
+    for i in range(m):
+        products = (b[i:].real * b[i].real + b[i:].imag * b[i].imag).T
+        matrix[:, i, i:] = matrix[:, i:, i] = spectrum @ products
+    cross = np.conj(s) * t * weight.ravel()
+    vector = cross.real @ b.real.T + cross.imag @ b.imag.T
+    pixels = (science.shape[1] + basis.shape[1] - 1) ** 2
+    return NormalEquations(matrix, vector, (target**2).sum(axis=(1, 2)), pixels)
+
+
+def _inside(science: FloatArray, target: FloatArray, basis: FloatArray, background: bool) -> NormalEquations:
+    margin = basis.shape[1] // 2
+    inner = slice(margin, science.shape[1] - margin)
+    parts: list[list[FloatArray]] = [[], [], []]
+    for chunk, design in designs(science, basis):
+        d = design.reshape(*design.shape[:2], -1)
+        if background:
+            d = np.concatenate([d, np.ones_like(d[:, :1])], axis=1)
+        t = target[chunk, inner, inner].reshape(d.shape[0], -1)
+        parts[0].append(d @ d.transpose(0, 2, 1))
+        parts[1].append(np.matmul(d, t[:, :, None])[:, :, 0])
+        parts[2].append((t**2).sum(axis=1))
+    matrix, vector, power = (np.concatenate(p) for p in parts)
+    return NormalEquations(matrix, vector, power, (inner.stop - inner.start) ** 2)
+
+
+def designs(science: FloatArray, basis: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+    """``B_i*S`` where the footprint lies inside the stamp, for chunks of cells: (chunk, (n, m, v, v))."""
+    s, k = science.shape[1], basis.shape[1]
+    # Circular convolution of the stamp's own length wraps only into the first k - 1 pixels, which are not used.
+    size = fft.next_fast_len(s, real=True)
+    transform = fft.rfft2(basis, (size, size))
+    step = max(1, CHUNK // (len(basis) * size * size))
+    for start in range(0, len(science), step):
+        chunk = slice(start, min(start + step, len(science)))
+        spectrum = fft.rfft2(science[chunk], (size, size))[:, None] * transform[None]
+        yield chunk, fft.irfft2(spectrum, (size, size))[:, :, k - 1 : s, k - 1 : s]
