@@ -1,0 +1,39 @@
+"""Apply a matching kernel to an exposure; one backend a file."""
+
+from __future__ import annotations
+
+from psfmatch.convolve.direct import Direct
+from psfmatch.convolve.fft import FFT
+from psfmatch.convolve.footprint import Convolver
+from psfmatch.exposure import Exposure
+from psfmatch.kernel import MatchingKernel
+
+__all__ = ["FFT", "Convolver", "Direct", "convolve"]
+
+
+def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver | None = None) -> Exposure:
+    """Convolve image, variance and mask with a kernel that may vary over the field.
+
+    ``image_out(x) = sum_u K(u; x) image(x - u)``, ``variance_out(x) = sum_u K(u; x)^2 variance(x - u)``, and every
+    output pixel inherits the mask planes of all pixels under the kernel's footprint.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its box places the pixels in the kernel's frame.
+    kernel : MatchingKernel
+        The kernel, evaluated at every output pixel.
+    convolver : Convolver, optional
+        Backend and its options; default `FFT`.
+
+    Returns
+    -------
+    Exposure
+        With the same box, WCS, unit, PSF and meta data: to declare the new PSF is up to the caller (`match` does).
+
+    Raises
+    ------
+    InputError
+        If the image is smaller than the kernel.
+    """
+    return (FFT() if convolver is None else convolver).convolve(exposure, kernel)

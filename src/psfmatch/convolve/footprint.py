@@ -1,0 +1,103 @@
+"""What becomes of output pixels whose footprint is not whole: the rules that every backend shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.errors import InputError
+from psfmatch.exposure import Exposure, Mask
+from psfmatch.geometry import FloatArray
+from psfmatch.kernel import MatchingKernel
+
+__all__ = ["Convolver", "Edge", "Sums", "check_sizes", "finish", "usable"]
+
+Edge = Literal["renormalize", "nan"]
+LEAST_KEPT = 0.2
+
+
+class Convolver(Protocol):
+    """What `convolve` asks of a backend: a frozen object whose fields are its options."""
+
+    def convolve(self, exposure: Exposure, kernel: MatchingKernel) -> Exposure:
+        """The exposure convolved with the kernel of every output pixel."""
+
+
+@dataclass(eq=False)
+class Sums:
+    """Sums over the usable pixels under the footprint, for the same pixels of the output.
+
+    Parameters
+    ----------
+    image, variance : array
+        ``sum K I`` and ``sum K^2 var`` (None without a variance).
+    kept : array or None
+        ``sum K`` over the usable pixels, divided by the whole kernel sum; None where every footprint is whole.
+    beyond, missing : array of bool, or None
+        Where the footprint reaches beyond the frame, and where it holds an unusable pixel.
+    """
+
+    image: FloatArray
+    variance: FloatArray | None
+    kept: FloatArray | None = None
+    beyond: NDArray[np.bool_] | None = None
+    missing: NDArray[np.bool_] | None = None
+
+
+def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
+    """Raise InputError if the image is smaller than the kernel."""
+    if exposure.shape[0] < kernel.shape[0] or exposure.shape[1] < kernel.shape[1]:
+        raise InputError(
+            f"image of {exposure.shape[1]} x {exposure.shape[0]} px is smaller than the kernel of "
+            f"{kernel.shape[1]} x {kernel.shape[0]} px; no pixel has a whole footprint. "
+            "Give a larger image or a smaller kernel"
+        )
+
+
+def usable(
+    image: FloatArray, variance: FloatArray | None, mask: NDArray[np.integer[Any]], excluded: int
+) -> NDArray[np.bool_]:
+    """Pixels that carry information: finite, of finite variance, and in none of the excluded planes."""
+    good = np.isfinite(image)
+    if variance is not None:
+        good &= np.isfinite(variance)
+    if excluded:
+        good &= (mask & excluded) == 0
+    return good
+
+
+def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge) -> None:
+    """Turn sums into pixel values and flags, in place.
+
+    ``renormalize``: values are divided by the share of the kernel sum that was kept (variances by its square), so
+    that a flat image stays flat; EDGE is set where the footprint reaches beyond the frame and INTRP where it holds
+    an unusable pixel; where less than a fifth is kept, NO_DATA, NaN and infinite variance.
+
+    ``nan``: as Rubin's software.  NaN wherever the footprint is not whole; infinite variance and NO_DATA where it
+    reaches beyond the frame, no flag where it holds an unusable pixel.
+    """
+    if sums.beyond is None or sums.missing is None:
+        return
+    if edge == "nan":
+        broken = sums.beyond | sums.missing
+        sums.image[broken] = np.nan
+        if sums.variance is not None:
+            sums.variance[sums.missing] = np.nan
+            sums.variance[sums.beyond] = np.inf
+        spread[sums.beyond] |= mask.bits("NO_DATA")
+        return
+    assert sums.kept is not None
+    lost = ~((sums.kept >= LEAST_KEPT) & (sums.kept <= 1.0 / LEAST_KEPT))
+    lost &= sums.beyond | sums.missing
+    kept = np.where(lost | ~(sums.beyond | sums.missing), 1.0, sums.kept)
+    sums.image /= kept
+    sums.image[lost] = np.nan
+    if sums.variance is not None:
+        sums.variance /= kept**2
+        sums.variance[lost] = np.inf
+    spread[sums.beyond] |= mask.bits("EDGE")
+    spread[sums.missing] |= mask.bits("INTRP")
+    spread[lost] |= mask.bits("NO_DATA")
