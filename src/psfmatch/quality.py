@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -53,6 +54,11 @@ class Quality:
 
     def __len__(self) -> int:
         return self.x.size
+
+    @classmethod
+    def joined(cls, parts: Sequence[Quality]) -> Quality:
+        """The figures of several sets of positions as one."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     @property
     def worst(self) -> dict[str, float]:

@@ -76,8 +76,8 @@ def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge)
     that a flat image stays flat; EDGE is set where the footprint reaches beyond the frame and INTRP where it holds
     an unusable pixel; where less than a fifth is kept, NO_DATA, NaN and infinite variance.
 
-    ``nan``: as Rubin's software.  NaN wherever the footprint is not whole; infinite variance and NO_DATA where it
-    reaches beyond the frame, no flag where it holds an unusable pixel.
+    ``nan``: as Rubin's software.  NaN wherever the footprint is not whole; where it reaches beyond the frame,
+    infinite variance and NO_DATA in place of all other flags; no flag where it holds an unusable pixel.
     """
     if sums.beyond is None or sums.missing is None:
         return
@@ -87,7 +87,7 @@ def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge)
         if sums.variance is not None:
             sums.variance[sums.missing] = np.nan
             sums.variance[sums.beyond] = np.inf
-        spread[sums.beyond] |= mask.bits("NO_DATA")
+        spread[sums.beyond] = mask.bits("NO_DATA")
         return
     assert sums.kept is not None
     lost = ~((sums.kept >= LEAST_KEPT) & (sums.kept <= 1.0 / LEAST_KEPT))

@@ -1,0 +1,184 @@
+"""Match an exposure, or two PSFs: the one place where the steps are put together."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from psfmatch.convolve import Convolver, convolve
+from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
+from psfmatch.exposure import Exposure
+from psfmatch.geometry import Box
+from psfmatch.io import read_psf
+from psfmatch.kernel import MatchingKernel
+from psfmatch.psf import PSF, as_psf, with_size
+from psfmatch.quality import Quality, check_positions, measure_quality
+from psfmatch.solve import AlardLupton, Solution, Solver
+
+__all__ = ["Matched", "match", "matching_kernel"]
+
+log = logging.getLogger(__name__)
+
+Target = PSF | ArrayLike | str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """A matched exposure, and what proves it.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With the target as its PSF.
+    kernel : MatchingKernel
+        What it was convolved with.
+    quality : Quality
+        The kernel's figures, measured at positions off the grid of the cells.
+    solution : Solution
+        How the kernel was found: outcome, cells, statistics.
+    """
+
+    exposure: Exposure
+    kernel: MatchingKernel
+    quality: Quality
+    solution: Solution
+
+
+def match(
+    exposure: Exposure,
+    target: Target,
+    *,
+    solver: Solver | None = None,
+    convolver: Convolver | None = None,
+    kernel_sum: float = 1.0,
+    throw: bool = True,
+) -> Matched:
+    """Give an exposure the PSF of your choice.
+
+    The two PSFs are sampled in cells over the exposure, a kernel that varies over the field is solved for, the
+    exposure is convolved with it, and the match is measured at positions between the cells.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With its PSF model.
+    target : PSF, array, str or path
+        The wished PSF: a model, a stamp (sy, sx), a file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (pixels)
+        or ``"gaussian:fwhm=1.2arcsec"`` (needs a WCS).
+    solver : Solver, optional
+        Default `AlardLupton`.
+    convolver : Convolver, optional
+        Default `FFT`.
+    kernel_sum : float
+        The flux scale of the result.
+    throw : bool
+        Raise `MatchError` where the outcome is bad; else return what there is, with a warning.
+
+    Returns
+    -------
+    Matched
+
+    Raises
+    ------
+    InputError
+        If the exposure has no PSF, is smaller than the kernel, or the target is in arcseconds and there is no WCS.
+    MatchError
+        If the kernel cannot be solved (see ``throw``).
+    """
+    if exposure.psf is None:
+        raise InputError("the exposure has no PSF model; give one with psf= (psfmatch.read_psf reads it from a file)")
+    wanted = _target(target, exposure.pixel_scale)
+    start = time.perf_counter()
+    solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
+    solved = time.perf_counter()
+    matched = convolve(exposure, solution.kernel, convolver=convolver)
+    log.info("solved in %.2f s, convolved in %.2f s", solved - start, time.perf_counter() - solved)
+    quality = _quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
+    log.info("%r", quality)
+    psf = with_size(wanted, max(solution.cells.stamp_shape))
+    return Matched(matched.replace(psf=psf), solution.kernel, quality, solution)
+
+
+def matching_kernel(
+    science: PSF | ArrayLike,
+    target: PSF | ArrayLike,
+    *,
+    box: Box | None = None,
+    solver: Solver | None = None,
+    throw: bool = True,
+) -> Solution:
+    """The kernel that turns one PSF into another; no exposure is needed.
+
+    Parameters
+    ----------
+    science, target : PSF or array
+        Models, or plain stamps (sy, sx) of odd size.
+    box : Box, optional
+        The region over which the PSFs vary; default one cell at the origin, enough for PSFs that do not vary.
+    solver : Solver, optional
+        Default `AlardLupton`; without a box its spatial order is 0.
+    throw : bool
+        Raise `MatchError` where the outcome is bad.
+
+    Returns
+    -------
+    Solution
+        ``solution.kernel.stamps(x=, y=)`` are the kernel images.
+
+    Raises
+    ------
+    MatchError
+        If the kernel cannot be solved.
+    PSFError
+        If a stamp cannot be used as a PSF.
+    """
+    constant = box is None
+    region = Box(0, 0, 1, 1) if box is None else box
+    chosen = solver or (AlardLupton(order=0, cell_shape=(1, 1)) if constant else AlardLupton())
+    return _solve(as_psf(science), as_psf(target), region, chosen, 1.0, throw)
+
+
+def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
+    chosen = AlardLupton() if solver is None else solver
+    cells = chosen.sample(science, target, box)
+    if cells.skipped:
+        x, y, why = cells.skipped[0]
+        warnings.warn(
+            f"the PSF could not be evaluated in {len(cells.skipped)} of {len(cells) + len(cells.skipped)} cells, "
+            f"which are left out (the first at x={x:g}, y={y:g}: {why})",
+            PsfMatchWarning,
+            stacklevel=3,
+        )
+    solution = chosen.solve(cells, box=box, kernel_sum=kernel_sum)
+    if not solution.outcome.ok:
+        if throw:
+            raise MatchError(solution.outcome.value, solution)
+        warnings.warn(solution.outcome.value, PsfMatchWarning, stacklevel=3)
+    return solution
+
+
+def _target(target: Target, pixel_scale: float | None) -> PSF:
+    if isinstance(target, str | Path | PathLike):
+        return read_psf(target, pixel_scale=pixel_scale)
+    return as_psf(target)
+
+
+def _quality(solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float) -> Quality:
+    """The quality where both PSFs can be evaluated, at positions off the grid of the cells."""
+    x, y = check_positions(box)
+    good: list[Quality] = []
+    failure: PSFError | None = None
+    for xi, yi in zip(x, y, strict=True):
+        try:
+            good.append(measure_quality(solution.kernel, science, target, x=xi, y=yi, kernel_sum=kernel_sum))
+        except PSFError as error:
+            failure = error
+    if not good:
+        raise MatchError(f"the match could not be measured anywhere: {failure}", solution)
+    return Quality.joined(good)
