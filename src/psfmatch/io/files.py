@@ -1,0 +1,109 @@
+"""Paths: what may be read, and writing that either happens wholly or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from psfmatch.errors import FormatError, InputError
+
+__all__ = ["PathLike", "atomic_output", "existing_file", "fits_suffix", "split_extension"]
+
+PathLike = str | os.PathLike[str]
+FITS_SUFFIX = re.compile(r"\.(fits?|fts)(\.gz|\.fz)?$", re.IGNORECASE)
+WITH_EXTENSION = re.compile(r"^(?P<file>.+)\[(?P<extension>[^\[\]]+)\]$")
+
+
+def split_extension(path: PathLike) -> tuple[Path, str | None]:
+    """``name.fits[N4]`` as the file and the extension asked for; a file of that very name comes first."""
+    text = os.fspath(path)
+    match = None if Path(text).exists() else WITH_EXTENSION.match(text)
+    return (Path(match["file"]), match["extension"].strip()) if match else (Path(text), None)
+
+
+def existing_file(path: Path) -> Path:
+    """The path, checked to be a file that holds something.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    FormatError
+        If it is a directory, or empty.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise FormatError(f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise FormatError(f"{path}: the file is empty")
+    return path
+
+
+def fits_suffix(path: Path) -> str:
+    """``""``, ``".gz"`` or ``".fz"``: how a FITS file of this name is compressed.
+
+    Raises
+    ------
+    InputError
+        If the name is not that of a FITS file.
+    """
+    match = FITS_SUFFIX.search(path.name)
+    if match is None:
+        raise InputError(f"{path}: an output's name must end in .fits, .fits.gz or .fits.fz")
+    return (match[2] or "").lower()
+
+
+@contextmanager
+def atomic_output(path: PathLike, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """A file to write to, which gets its name only when everything is on disk.
+
+    The data go to a temporary file in the same directory; it is synchronised and renamed at the end, or removed
+    if anything fails.  A name that ends in ``.gz`` is compressed.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is not set.
+    FileNotFoundError
+        If the directory does not exist.
+    OSError
+        If the file cannot be written (no permission, a full disk); it names the file.
+    """
+    path = Path(path)
+    _check_free(path, overwrite=overwrite)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(scratch, "wb") as raw:
+            if path.name.lower().endswith(".gz"):
+                with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=raw, mtime=0) as packed:
+                    yield packed  # type: ignore[misc]
+            else:
+                yield raw
+            raw.flush()
+            os.fsync(raw.fileno())
+        _check_free(path, overwrite=overwrite)
+        os.replace(scratch, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write it ({error.strerror or error}); nothing was written", str(path)
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the directory {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a directory; name a file in it")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path}: the file exists; give overwrite=True (--overwrite) or another name")

@@ -1,0 +1,133 @@
+"""Reading FITS with every failure told as one that names the file."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from numpy.typing import NDArray
+
+from psfmatch.errors import FormatError, PsfMatchError
+from psfmatch.io.files import existing_file
+
+__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "stack", "table"]
+
+DAMAGE = r"(?s).*(truncated|Error validating header|corrupted)"
+LARGEST_RATIO = {".gz": 1100, ".bz2": 100_000, ".xz": 100_000}
+LARGEST_TILE_RATIO = 10_000
+
+
+@contextmanager
+def open_fits(path: Path) -> Iterator[fits.HDUList]:
+    """An open FITS file; whatever goes wrong inside becomes a `FormatError` that names it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If it is no FITS file, or damaged, or cut off, or larger on paper than on disk.
+    """
+    existing_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=AstropyWarning)
+            warnings.filterwarnings("error", message=DAMAGE, category=AstropyWarning)
+            with fits.open(path, memmap=False) as hdus:
+                len(hdus)  # reads every header, so that a file cut off anywhere is found out now
+                _check_count(hdus)
+                yield hdus
+    except (PsfMatchError, FileNotFoundError):
+        raise
+    except MemoryError as error:
+        raise FormatError(f"{path}: does not fit into memory ({error})") from error
+    except Exception as error:
+        raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".:")
+
+
+def _check_count(hdus: fits.HDUList) -> None:
+    """A file of our own says how many extensions it has, so that a missing tail is noticed."""
+    expected = hdus[0].header.get("NEXTEND")
+    if "PSFMATCH" in hdus[0].header and isinstance(expected, int) and len(hdus) - 1 < expected:
+        raise FormatError(f"{hdus.filename()}: {len(hdus) - 1} of {expected} extensions are there; the file is cut off")
+
+
+def is_image(hdu: Any) -> bool:
+    """Whether the HDU holds one two-dimensional image (axes of length 1 in front do not count)."""
+    if not getattr(hdu, "is_image", False) or isinstance(hdu, fits.BinTableHDU):
+        return False
+    shape = hdu.shape
+    return len(shape) >= 2 and all(n == 1 for n in shape[:-2]) and min(shape) > 0
+
+
+def image_hdus(hdus: fits.HDUList) -> list[Any]:
+    """The HDUs that hold a two-dimensional image, in their order."""
+    return [hdu for hdu in hdus if is_image(hdu)]
+
+
+def extension(hdus: fits.HDUList, wanted: str) -> Any:
+    """The HDU of this name (``SCI``), name and version (``SCI,2``) or number (``3``).
+
+    Raises
+    ------
+    FormatError
+        If there is none.
+    """
+    name, _, version = (part.strip() for part in wanted.partition(","))
+    try:
+        if name.isdigit():
+            return hdus[int(name)]
+        return hdus[(name, int(version))] if version else hdus[name]
+    except (KeyError, IndexError, ValueError) as error:
+        have = ", ".join(f"{k} {hdu.name or '(no name)'}" for k, hdu in enumerate(hdus))
+        raise FormatError(f"{hdus.filename()}: has no extension {wanted!r}; it has {have}") from error
+
+
+def plane(hdus: fits.HDUList, hdu: Any) -> NDArray[Any]:
+    """The two-dimensional image of an HDU, in the machine's byte order."""
+    if not is_image(hdu):
+        raise FormatError(f"{hdus.filename()}: HDU {hdu.name or hdus.index(hdu)} holds no two-dimensional image")
+    data = stack(hdus, hdu)
+    return data.reshape(data.shape[-2:])
+
+
+def stack(hdus: fits.HDUList, hdu: Any) -> NDArray[Any]:
+    """The image of an HDU with all its axes, in the machine's byte order."""
+    _check_size(hdus, hdu, math.prod(hdu.shape) * abs(int(hdu.header["BITPIX"])) // 8)
+    return native(hdu.data)
+
+
+def table(hdus: fits.HDUList, hdu: Any) -> Any:
+    """The rows of a table HDU."""
+    _check_size(hdus, hdu, int(hdu.header["NAXIS1"]) * int(hdu.header["NAXIS2"]))
+    return hdu.data
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in the machine's byte order (a view where it is so already)."""
+    return np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_size(hdus: fits.HDUList, hdu: Any, claimed: int) -> None:
+    """Refuse, before anything is allocated, a header that promises more than the file can hold."""
+    path = Path(hdus.filename())
+    ratio = LARGEST_RATIO.get(path.suffix.lower(), 1)
+    if isinstance(hdu, fits.CompImageHDU):
+        ratio *= LARGEST_TILE_RATIO
+    if claimed > ratio * path.stat().st_size:
+        raise FormatError(
+            f"{path}: HDU {hdu.name or hdus.index(hdu)} claims {claimed:.3g} bytes of data, the file has "
+            f"{path.stat().st_size}; it is cut off or its header is wrong"
+        )

@@ -1,0 +1,177 @@
+"""Basis images with smooth weights as a pair of HDUs; matching kernels and their quality in files.
+
+``<NAME>``
+    an image (n, ky, kx) of float64, the basis;
+``<NAME>_WEIGHTS``
+    a table of n rows with one column ``COEFFICIENTS`` (n_terms), in the order of `psfmatch.fields.Field`: 1, x, y,
+    x^2, xy, y^2, ...  Its cards KIND, BOXX0, BOXY0, BOXX1, BOXY1 hold the kind and the box of the field.
+
+All numbers are stored as they are in memory: what is read back is equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from psfmatch.errors import FormatError, InputError
+from psfmatch.fields import Field
+from psfmatch.geometry import Box, FloatArray
+from psfmatch.io.files import PathLike, atomic_output, fits_suffix, split_extension
+from psfmatch.io.fits import native, open_fits, stack, table
+from psfmatch.io.headers import box_cards, put_cards
+from psfmatch.kernel import MatchingKernel
+from psfmatch.quality import Quality
+
+__all__ = ["basis_hdus", "primary_hdu", "quality_hdu", "read_basis", "read_kernel", "read_quality", "write_kernel"]
+
+
+def primary_hdu(extensions: int) -> fits.PrimaryHDU:
+    """The first HDU of every file of ours."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        release = version("psfmatch")
+    except PackageNotFoundError:
+        release = "unknown"
+    primary = fits.PrimaryHDU()
+    primary.header["PSFMATCH"] = (release, "version of psfmatch that wrote this file")
+    primary.header["NEXTEND"] = (extensions, "number of extensions")
+    return primary
+
+
+def basis_hdus(name: str, basis: FloatArray, weights: Field) -> list[Any]:
+    """The two HDUs of basis images (n, ky, kx) with their weights."""
+    images = fits.ImageHDU(np.array(basis, np.float64), name=name)
+    n, terms = weights.coefficients.shape
+    column = fits.Column("COEFFICIENTS", f"{terms}D", array=np.array(weights.coefficients).reshape(n, terms))
+    rows = fits.BinTableHDU.from_columns([column], name=f"{name}_WEIGHTS")
+    rows.header["KIND"] = (weights.kind, "kind of the smooth weights")
+    for key, value in box_cards(weights.box).items():
+        if key.startswith("BOX"):
+            rows.header[key] = value
+    return [images, rows]
+
+
+def read_basis(hdus: fits.HDUList, name: str) -> tuple[FloatArray, Field]:
+    """The basis images and weights that `basis_hdus` made.
+
+    Raises
+    ------
+    FormatError
+        If they are not there, or do not fit together.
+    """
+    weights_name = f"{name}_WEIGHTS"
+    if name not in hdus or weights_name not in hdus:
+        have = ", ".join(hdu.name or "(no name)" for hdu in hdus)
+        raise FormatError(f"{hdus.filename()}: holds no {name} and {weights_name}; it has {have}")
+    basis = stack(hdus, hdus[name])
+    rows, header = table(hdus, hdus[weights_name]), hdus[weights_name].header
+    box = Box(header["BOXY0"], header["BOXX0"], header["BOXY1"], header["BOXX1"])
+    coefficients = native(rows["COEFFICIENTS"]).reshape(len(rows), -1)
+    return basis, Field(coefficients, box, header["KIND"])
+
+
+def quality_hdu(quality: Quality) -> fits.BinTableHDU:
+    """The figures of merit as a table, a row a position."""
+    columns = [fits.Column(f.name.upper(), "D", array=np.array(getattr(quality, f.name))) for f in fields(quality)]
+    return fits.BinTableHDU.from_columns(columns, name="QUALITY")
+
+
+def write_kernel(kernel: MatchingKernel, path: PathLike, *, overwrite: bool = False) -> None:
+    """Write a matching kernel to a FITS file, from which `read_kernel` reads it to the last bit.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel.
+    path : path
+        Ends in ``.fits`` or ``.fits.gz``.  For the layout see `psfmatch.io.kernels`.
+    overwrite : bool
+        Replace the file where it exists.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is not set.
+    OSError
+        If the file cannot be written; nothing is left behind.
+    """
+    target, _ = split_extension(path)
+    fits_suffix(target)
+    with atomic_output(target, overwrite=overwrite) as out:
+        pair = basis_hdus("KERNEL", kernel.basis, kernel.weights)
+        fits.HDUList([primary_hdu(len(pair)), *pair]).writeto(out, checksum=True)
+
+
+def read_kernel(path: PathLike) -> MatchingKernel:
+    """Read a matching kernel, from a file of its own or from a matched exposure.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged or holds no kernel.
+
+    Examples
+    --------
+    >>> read_kernel("matched.fits").stamps(x=100, y=200).shape  # doctest: +SKIP
+    (1, 21, 21)
+    """
+    file, _ = split_extension(path)
+    with open_fits(file) as hdus:
+        basis, weights = read_basis(hdus, "KERNEL")
+        try:
+            return MatchingKernel(basis, weights)
+        except InputError as error:
+            raise FormatError(f"{file}: {error}") from error
+
+
+def read_quality(path: PathLike) -> Quality:
+    """Read the figures of merit that a matched exposure carries.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged or holds no such table.
+    """
+    file, _ = split_extension(path)
+    with open_fits(file) as hdus:
+        if "QUALITY" not in hdus:
+            raise FormatError(f"{file}: holds no table QUALITY; it is not an exposure matched by psfmatch")
+        rows = table(hdus, hdus["QUALITY"])
+        return Quality(*(native(rows[f.name.upper()]) for f in fields(Quality)))
+
+
+def summary_cards(matched: Any) -> dict[str, tuple[Any, str]]:
+    """What came of a match, for the header: the outcome, and median (M) and worst (W) of every figure."""
+    outcome = matched.solution.outcome
+    cards: dict[str, tuple[Any, str]] = {"OUTCOME": (outcome.name, "how the solution of the kernel went")}
+    names = {
+        "QRESID": ("residual", "norm2(K*S-T)/norm2(T)"),
+        "QMAXRE": ("max_residual", "worst pixel of the residual/peak"),
+        "QEEERR": ("ee_error", "encircled-energy error"),
+        "QNGAIN": ("noise_gain", "noise gain sum(K^2)"),
+        "QNEGFL": ("negative_flux", "negative flux of the kernel"),
+        "QKSUM": ("kernel_sum", "kernel sum"),
+    }
+    for kind, figures in (("M", matched.quality.median), ("W", matched.quality.worst)):
+        word = "median" if kind == "M" else "worst"
+        for key, (figure, comment) in names.items():
+            value = float(figures[figure])
+            cards[key + kind] = (value if np.isfinite(value) else None, f"{word} {comment}")
+    return cards
+
+
+def put_statistics(header: fits.Header, matched: Any) -> None:
+    """What the solver chose and measured, as cards ``STAT <name>``; arrays have no place there."""
+    plain = {
+        k: v for k, v in matched.solution.statistics.items() if isinstance(v, str | bool | int | float | np.number)
+    }
+    put_cards(header, plain, prefix="STAT ")
