@@ -20,6 +20,7 @@ from psfmatch.kernel import MatchingKernel
 __all__ = ["FFT"]
 
 OUTLIER = 1e5
+OUTLIER_LEVEL = 1e3
 OUTLIER_SHARE = 0.05
 
 
@@ -28,7 +29,7 @@ class FFT:
     """``out(x) = sum_r w_r(x) (B_r * I)(x)``: every basis image by FFT, its weight evaluated at every output pixel.
 
     Planes are convolved in their own precision.  Pixels that would spoil their block through rounding - NaN,
-    infinities, values beyond 1e5 times the block's spread - never enter a transform: the first two are missing
+    infinities, values beyond 1e5 times the block's spread and 1e3 times its level - never enter a transform: the first two are missing
     pixels, the last are convolved by direct summation, so that a bad pixel acts inside its own footprint only.
 
     Parameters
@@ -54,7 +55,7 @@ class FFT:
     block: int | None = None
     threads: int | None = None
     tolerance: float = 1e-8
-    variance_tolerance: float = 1e-5
+    variance_tolerance: float = 3e-5
 
     def __post_init__(self) -> None:
         if self.edge not in ("renormalize", "nan"):
@@ -142,7 +143,8 @@ class _Job:
             sums.missing = _dilated(~good if inside is None else inside & ~good, self.support)
             if self.options.edge == "renormalize":
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    sums.kept = self.kernel.apply(present.astype(image.dtype), weights) / self.kernel.totals(weights)
+                    whole_sum = self.kernel.totals(weights)
+                    sums.kept = self.kernel.transformed(present.astype(image.dtype), weights) / whole_sum
             finish(sums, spread, self.mask, self.options.edge)
         self.image[out] = sums.image
         self.spread[out] = spread
@@ -199,16 +201,17 @@ class _Transformed:
         """Convolve a block (which has the kernel's margin) where the footprint lies inside it."""
         outliers = _outliers(cut)
         if outliers is None:
-            return self._transformed(cut, weights)
+            return self.transformed(cut, weights)
         if len(outliers) > OUTLIER_SHARE * cut.size:
-            return self._transformed(cut.astype(np.float64), weights).astype(cut.dtype)
+            return self.transformed(cut.astype(np.float64), weights).astype(cut.dtype)
         values = cut[outliers[:, 0], outliers[:, 1]].astype(float)
         cut[outliers[:, 0], outliers[:, 1]] = 0.0
-        out = self._transformed(cut, weights)
+        out = self.transformed(cut, weights)
         self._add_directly(out, outliers, values, weights)
         return out
 
-    def _transformed(self, cut: FloatArray, weights: FloatArray) -> FloatArray:
+    def transformed(self, cut: FloatArray, weights: FloatArray) -> FloatArray:
+        """As `apply`, through the transforms alone."""
         ky, kx = self.kernel.shape
         _, ny, nx = weights.shape
         # The transform is at least as long as the cut: what wraps falls into the kernel's margin.
@@ -236,15 +239,11 @@ class _Transformed:
 
 def _outliers(cut: FloatArray) -> NDArray[np.intp] | None:
     """Pixels (row, column) whose rounding would be felt all over the block; None without any."""
-    low, high = float(cut.min()), float(cut.max())
-    if low == high:
-        return None
-    sample = cut[:: max(1, cut.shape[0] // 64), :: max(1, cut.shape[1] // 64)]
+    highest = max(float(cut.max()), -float(cut.min()))
+    sample = cut[:: max(1, cut.shape[0] // 32), :: max(1, cut.shape[1] // 32)]
     middle = float(np.median(sample))
-    limit = OUTLIER * float(np.median(np.abs(sample - middle)))
-    if max(high - middle, middle - low) <= limit:
-        return None
-    return np.argwhere(np.abs(cut - middle) > limit)
+    limit = max(OUTLIER * float(np.median(np.abs(sample - middle))), OUTLIER_LEVEL * abs(middle))
+    return None if highest <= limit else np.argwhere(np.abs(cut) > limit)
 
 
 def _dilated(flags: NDArray[Any], support: NDArray[np.bool_]) -> NDArray[Any]:
