@@ -1,1 +1,80 @@
-"""psfmatch"""
+"""psfmatch: give an astronomical exposure the PSF of your choice, and prove it.
+
+::
+
+    read  ->  sample  ->  solve  ->  convolve  ->  check  ->  write
+
+>>> import psfmatch
+>>> matched = psfmatch.match(exposure, "moffat:fwhm=5,beta=3.5")  # doctest: +SKIP
+>>> matched.quality  # doctest: +SKIP
+"""
+
+from psfmatch.convolve import FFT, Convolver, Direct, convolve
+from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
+from psfmatch.exposure import MASK_PLANES, Exposure, Mask
+from psfmatch.fields import Field
+from psfmatch.geometry import Box, Position
+from psfmatch.io import read_exposure, read_kernel, read_psf, write_exposure, write_kernel, write_matched
+from psfmatch.kernel import MatchingKernel
+from psfmatch.match import Matched, match, matching_kernel
+from psfmatch.psf import (
+    PSF,
+    BasisPSF,
+    DoubleGaussianPSF,
+    FunctionPSF,
+    GaussianPSF,
+    GridPSF,
+    ImagePSF,
+    MoffatPSF,
+)
+from psfmatch.quality import Quality, measure_quality
+from psfmatch.solve import PCA, AlardLupton, Clipping, Outcome, Padding, Regularization, Solution, Solver
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FFT",
+    "MASK_PLANES",
+    "PCA",
+    "PSF",
+    "AlardLupton",
+    "BasisPSF",
+    "Box",
+    "Clipping",
+    "Convolver",
+    "Direct",
+    "DoubleGaussianPSF",
+    "Exposure",
+    "Field",
+    "FormatError",
+    "FunctionPSF",
+    "GaussianPSF",
+    "GridPSF",
+    "ImagePSF",
+    "InputError",
+    "Mask",
+    "MatchError",
+    "Matched",
+    "MatchingKernel",
+    "MoffatPSF",
+    "Outcome",
+    "PSFError",
+    "Padding",
+    "Position",
+    "PsfMatchError",
+    "PsfMatchWarning",
+    "Quality",
+    "Regularization",
+    "Solution",
+    "Solver",
+    "convolve",
+    "match",
+    "matching_kernel",
+    "measure_quality",
+    "read_exposure",
+    "read_kernel",
+    "read_psf",
+    "write_exposure",
+    "write_kernel",
+    "write_matched",
+]

@@ -6,17 +6,18 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import Box, FloatArray, frozen
 from psfmatch.psf import PSF, ImagePSF
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData, NDData
+    from astropy.wcs import WCS
 
 __all__ = ["MASK_PLANES", "Exposure", "Mask"]
 
@@ -185,6 +186,8 @@ class Exposure:
         """Arcseconds a pixel (geometric mean at the reference point), or None without a celestial WCS."""
         if self.wcs is None or not self.wcs.has_celestial:
             return None
+        from astropy.wcs.utils import proj_plane_pixel_scales
+
         scales = np.asarray(proj_plane_pixel_scales(self.wcs.celestial), float)
         return float(np.sqrt(np.prod(scales)) * 3600.0)
 
@@ -242,6 +245,8 @@ class Exposure:
         The unit is ``adu`` where the exposure has none.  The PSF, where there is one, is realised at the centre.
         The origin of the box goes to ``meta["box_origin"]``.
         """
+        from astropy.nddata import CCDData, VarianceUncertainty
+
         stamp = None
         if self.psf is not None:
             stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
@@ -271,6 +276,8 @@ def _plane(values: ArrayLike, name: str) -> FloatArray:
 
 
 def _variance_of(data: NDData) -> FloatArray | None:
+    from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
+
     uncertainty = data.uncertainty
     if uncertainty is None:
         return None

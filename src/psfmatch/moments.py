@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from psfmatch.errors import PSFError
 from psfmatch.geometry import FloatArray
@@ -93,6 +92,8 @@ def fwhm(stamp: FloatArray, *, oversampling: int = 8) -> float:
     The diameter of the circle with the area inside the half-maximum contour, on a quintic-spline interpolation of
     the stamp.
     """
+    from scipy.ndimage import map_coordinates
+
     peak = np.unravel_index(int(np.argmax(stamp)), stamp.shape)
     half = int(np.ceil(np.sqrt(np.count_nonzero(stamp > 0.5 * stamp.max())))) + 2
     axes = [

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.fields import Field
@@ -285,6 +284,8 @@ class DoubleGaussianPSF(AnalyticPSF):
         """The model with ``sigma2 = ratio * sigma1`` whose profile has this FWHM (pixels)."""
         if not (np.isfinite(fwhm) and fwhm > 0 and ratio > 0):
             raise InputError(f"DoubleGaussianPSF fwhm={fwhm!r}, ratio={ratio!r}: must be finite and positive")
+
+        from scipy.optimize import brentq
 
         def excess(sigma: float) -> float:
             core, wing = (np.exp(-0.125 * (fwhm / s) ** 2) for s in (sigma, ratio * sigma))
