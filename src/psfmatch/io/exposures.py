@@ -139,11 +139,12 @@ def _image_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
     """The image asked for; else the one named IMAGE or SCI; else the first, with a word if there are others."""
     if wanted is not None:
         return extension(hdus, wanted)
-    images = image_hdus(hdus)
-    if not images:
-        raise FormatError(f"{hdus.filename()}: holds no two-dimensional image")
-    named = [hdu for hdu in images if hdu.name in NAMES["image"]]
-    others = named or [hdu for hdu in images if not any(hdu.name in names for names in NAMES.values())]
+    images = [hdu for hdu in image_hdus(hdus) if not any(hdu.name in NAMES[role] for role in NAMES if role != "image")]
+    named = [hdu for hdu in hdus if hdu.name in NAMES["image"]]
+    others = [hdu for hdu in images if hdu in named] if named else images
+    if not others:
+        names = ", ".join(hdu.name or "(no name)" for hdu in hdus)
+        raise FormatError(f"{hdus.filename()}: holds no two-dimensional image (its HDUs: {names})")
     if len(others) > 1 and others[0].shape == others[1].shape:
         which = hdus.index(others[0])
         warnings.warn(
@@ -151,7 +152,7 @@ def _image_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
             f"Choose another as {Path(hdus.filename()).name}[{hdus.index(others[1])}]",
             PsfMatchWarning, stacklevel=3,
         )  # fmt: skip
-    return (others or images)[0]
+    return others[0]
 
 
 def _planes(hdus: fits.HDUList, chosen: Any) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
+import lzma
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +21,12 @@ from numpy.typing import NDArray
 from psfmatch.errors import FormatError, PsfMatchError
 from psfmatch.io.files import existing_file
 
-__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "stack", "table"]
+__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane"]
 
-DAMAGE = r"(?s).*(truncated|Error validating header|corrupted)"
-LARGEST_RATIO = {".gz": 1100, ".bz2": 100_000, ".xz": 100_000}
+DAMAGE = r"(?s).*(truncated|Error validating header|corrupted|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
+BLOCK = 2880
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 @contextmanager
@@ -40,9 +45,11 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=AstropyWarning)
             warnings.filterwarnings("error", message=DAMAGE, category=AstropyWarning)
-            with fits.open(path, memmap=False) as hdus:
+            size, verify = _inspect(path)
+            with fits.open(path, memmap=False, checksum=verify) as hdus:
                 len(hdus)  # reads every header, so that a file cut off anywhere is found out now
                 _check_count(hdus)
+                _check_sizes(hdus, size)
                 yield hdus
     except (PsfMatchError, FileNotFoundError):
         raise
@@ -54,7 +61,28 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, KeyError) and isinstance(error.args[0], str):
+        return f"the header card {text} is missing"
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+        return "a header promises more data than a file can hold"
     return text.splitlines()[0].rstrip(".:")
+
+
+def _inspect(path: Path) -> tuple[int, bool]:
+    """The size of the (decompressed) file, and whether its checksums are to be looked at.
+
+    They are where the file is of our making; elsewhere stale ones are common.  A compressed file is read to its end,
+    for astropy takes one that is cut off for one that has fewer extensions; it has a checksum of its own.
+    """
+    with open(path, "rb") as raw:
+        magic = raw.read(6)
+    opener = next((opener for start, opener in COMPRESSIONS.items() if magic.startswith(start)), None)
+    with (opener or open)(path, "rb") as stream:
+        head = stream.read(BLOCK)
+        size = len(head)
+        while opener is not None and (chunk := stream.read(1 << 20)):
+            size += len(chunk)
+    return (path.stat().st_size if opener is None else size), opener is None and b"PSFMATCH= " in head
 
 
 def _check_count(hdus: fits.HDUList) -> None:
@@ -64,9 +92,24 @@ def _check_count(hdus: fits.HDUList) -> None:
         raise FormatError(f"{hdus.filename()}: {len(hdus) - 1} of {expected} extensions are there; the file is cut off")
 
 
+def _check_sizes(hdus: fits.HDUList, size: int) -> None:
+    """Refuse, before anything is allocated, a header that promises more than the file can hold."""
+    for k, hdu in enumerate(hdus):
+        claimed = hdu.size if not isinstance(hdu, fits.CompImageHDU) else _bytes(hdu) // LARGEST_TILE_RATIO
+        if claimed > size:
+            raise FormatError(
+                f"{hdus.filename()}: HDU {k} claims {claimed:.3g} bytes of data, the file has {size}; "
+                "it is cut off or its header is wrong"
+            )
+
+
+def _bytes(hdu: Any) -> int:
+    return math.prod(hdu.shape) * abs(int(hdu.header["BITPIX"])) // 8
+
+
 def is_image(hdu: Any) -> bool:
     """Whether the HDU holds one two-dimensional image (axes of length 1 in front do not count)."""
-    if not getattr(hdu, "is_image", False) or isinstance(hdu, fits.BinTableHDU):
+    if not isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU):
         return False
     shape = hdu.shape
     return len(shape) >= 2 and all(n == 1 for n in shape[:-2]) and min(shape) > 0
@@ -99,35 +142,10 @@ def plane(hdus: fits.HDUList, hdu: Any) -> NDArray[Any]:
     """The two-dimensional image of an HDU, in the machine's byte order."""
     if not is_image(hdu):
         raise FormatError(f"{hdus.filename()}: HDU {hdu.name or hdus.index(hdu)} holds no two-dimensional image")
-    data = stack(hdus, hdu)
+    data = native(hdu.data)
     return data.reshape(data.shape[-2:])
-
-
-def stack(hdus: fits.HDUList, hdu: Any) -> NDArray[Any]:
-    """The image of an HDU with all its axes, in the machine's byte order."""
-    _check_size(hdus, hdu, math.prod(hdu.shape) * abs(int(hdu.header["BITPIX"])) // 8)
-    return native(hdu.data)
-
-
-def table(hdus: fits.HDUList, hdu: Any) -> Any:
-    """The rows of a table HDU."""
-    _check_size(hdus, hdu, int(hdu.header["NAXIS1"]) * int(hdu.header["NAXIS2"]))
-    return hdu.data
 
 
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """The array in the machine's byte order (a view where it is so already)."""
     return np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _check_size(hdus: fits.HDUList, hdu: Any, claimed: int) -> None:
-    """Refuse, before anything is allocated, a header that promises more than the file can hold."""
-    path = Path(hdus.filename())
-    ratio = LARGEST_RATIO.get(path.suffix.lower(), 1)
-    if isinstance(hdu, fits.CompImageHDU):
-        ratio *= LARGEST_TILE_RATIO
-    if claimed > ratio * path.stat().st_size:
-        raise FormatError(
-            f"{path}: HDU {hdu.name or hdus.index(hdu)} claims {claimed:.3g} bytes of data, the file has "
-            f"{path.stat().st_size}; it is cut off or its header is wrong"
-        )

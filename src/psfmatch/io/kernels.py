@@ -21,7 +21,7 @@ from psfmatch.errors import FormatError, InputError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, split_extension
-from psfmatch.io.fits import native, open_fits, stack, table
+from psfmatch.io.fits import native, open_fits
 from psfmatch.io.headers import box_cards, put_cards
 from psfmatch.kernel import MatchingKernel
 from psfmatch.quality import Quality
@@ -68,8 +68,8 @@ def read_basis(hdus: fits.HDUList, name: str) -> tuple[FloatArray, Field]:
     if name not in hdus or weights_name not in hdus:
         have = ", ".join(hdu.name or "(no name)" for hdu in hdus)
         raise FormatError(f"{hdus.filename()}: holds no {name} and {weights_name}; it has {have}")
-    basis = stack(hdus, hdus[name])
-    rows, header = table(hdus, hdus[weights_name]), hdus[weights_name].header
+    basis = native(hdus[name].data)
+    rows, header = hdus[weights_name].data, hdus[weights_name].header
     box = Box(header["BOXY0"], header["BOXX0"], header["BOXY1"], header["BOXX1"])
     coefficients = native(rows["COEFFICIENTS"]).reshape(len(rows), -1)
     return basis, Field(coefficients, box, header["KIND"])
@@ -145,7 +145,7 @@ def read_quality(path: PathLike) -> Quality:
     with open_fits(file) as hdus:
         if "QUALITY" not in hdus:
             raise FormatError(f"{file}: holds no table QUALITY; it is not an exposure matched by psfmatch")
-        rows = table(hdus, hdus["QUALITY"])
+        rows = hdus["QUALITY"].data
         return Quality(*(native(rows[f.name.upper()]) for f in fields(Quality)))
 
 

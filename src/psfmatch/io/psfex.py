@@ -20,7 +20,7 @@ from astropy.io import fits
 from psfmatch.errors import FormatError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
-from psfmatch.io.fits import native, table
+from psfmatch.io.fits import native
 from psfmatch.psf import BasisPSF
 
 __all__ = ["lanczos_matrix", "models", "psf_from_table"]
@@ -46,7 +46,7 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
         If the table holds several models, or varies with anything but the position.
     """
     path, header = Path(hdus.filename()), hdu.header
-    rows = table(hdus, hdu)
+    rows = hdu.data
     if len(rows) != 1:
         raise FormatError(f"{path}: HDU {hdu.name or hdus.index(hdu)} holds {len(rows)} PSFEx models; cut out one row")
     name = next(n for n in hdu.columns.names if n.upper() == COLUMN)
@@ -122,7 +122,7 @@ def _resampled(cube: FloatArray, step: float, path: Path) -> FloatArray:
     if not (np.isfinite(step) and step > 0):
         raise FormatError(f"{path}: PSF_SAMP {step!r} must be positive")
     rows, columns = (lanczos_matrix(n, step, path) for n in cube.shape[-2:])
-    return np.einsum("Yy,nyx,Xx->nYX", rows, cube, columns, optimize=True) / step**2
+    return np.ascontiguousarray(rows @ cube @ columns.T) / step**2
 
 
 def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
