@@ -1,0 +1,45 @@
+"""The command line: one verb a file, each as thin as the function behind it.
+
+Nothing heavier than click is imported before a verb runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from psfmatch.cli.apply import apply
+from psfmatch.cli.demo import demo
+from psfmatch.cli.kernel import kernel
+from psfmatch.cli.match import match
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="psfmatch", message="psfmatch %(version)s")
+def main() -> None:
+    """Give an astronomical image the PSF of your choice.
+
+    An image and the model of its point-spread function go in; the same image comes out with the target PSF, with
+    its variance and mask, and with figures that say how well it was matched.
+
+    \b
+    Start here:
+      psfmatch demo                       match three real images that come with the package
+      psfmatch match image.fits --psf image.psf --target moffat:fwhm=5,beta=3.5 -o matched.fits
+
+    \b
+    A PSF is a file (PSFEx, or FITS stamps), or words:
+      gaussian:fwhm=3        moffat:fwhm=5,beta=3.5        gaussian:fwhm=1.2arcsec
+    Lengths are in pixels unless they end in "arcsec".
+
+    \b
+    Exit codes:
+      0  everything went well
+      1  an image was read, but no acceptable kernel was found for it
+      2  bad usage or bad input; the message says what to do about it
+    """
+
+
+for _verb in (match, kernel, apply, demo):
+    main.add_command(_verb)

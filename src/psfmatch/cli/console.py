@@ -1,0 +1,172 @@
+"""What a verb says: tables for people on stdout, one JSON object for programs, everything else on stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "Console", "verb"]
+
+OK, NO_MATCH, BAD_INPUT = 0, 1, 2
+
+
+def verb(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Make a function that takes a `Console` and returns an exit code the body of a click command.
+
+    Adds the options that all verbs share.  Errors that psfmatch raises on purpose, and those of the file system,
+    end in one sentence on stderr and exit code 1 (no acceptable kernel) or 2 (anything else).
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else there.")
+    @click.option("--progress/--no-progress", default=None, help="Progress on stderr.  [default: on a terminal]")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more: what the solver chose, and all warnings.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option("--traceback", is_flag=True, help="Show where in the program an error arose.")
+    @functools.wraps(function)
+    def command(
+        *args: Any, as_json: bool, progress: bool | None, verbose: bool, quiet: bool, traceback: bool, **options: Any
+    ) -> None:
+        console = Console(
+            as_json=as_json,
+            progress=sys.stderr.isatty() and not quiet if progress is None else progress,
+            verbose=verbose,
+            quiet=quiet,
+            traceback=traceback,
+        )
+        code = OK
+        with console.guard() as failures:
+            code = function(console, *args, **options) or OK
+        if failures:
+            code = failures[0]
+            console.result({"ok": False, "error": console.errors[-1]})
+        sys.exit(code)
+
+    return command
+
+
+@dataclass
+class Console:
+    """Where a verb's words go."""
+
+    as_json: bool = False
+    progress: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    traceback: bool = False
+    warnings: list[str] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+
+    def line(self, text: str = "") -> None:
+        """A line on stdout, for people."""
+        if not (self.as_json or self.quiet):
+            click.echo(text)
+
+    def note(self, text: str) -> None:
+        """A line on stderr."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns on stdout: words to the left, numbers to the right; in colour and no wider than a terminal on one."""
+        if self.as_json or self.quiet:
+            return
+        from rich.console import Console as RichConsole
+        from rich.table import Table
+
+        terminal = sys.stdout.isatty()
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for k, name in enumerate(columns):
+            words = k == 0 or not name
+            table.add_column(name, justify="left" if words else "right", vertical="bottom", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        RichConsole(file=sys.stdout, width=None if terminal else 250, highlight=False).print(table)
+
+    def result(self, values: dict[str, Any]) -> None:
+        """The JSON object, where one was asked for."""
+        if self.as_json:
+            click.echo(json.dumps(_plain({**values, "warnings": self.warnings}), allow_nan=False))
+
+    @contextmanager
+    def steps(self, total: int) -> Iterator[Callable[[str], None]]:
+        """A progress bar on stderr: call what this gives with the name of every step as it begins."""
+        if not self.progress:
+            yield lambda _: None
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=total)
+            begun = False
+
+            def step(name: str) -> None:
+                nonlocal begun
+                bar.update(task, advance=1 if begun else 0, description=name)
+                begun = True
+
+            yield step
+
+    @contextmanager
+    def guard(self, about: str = "") -> Iterator[list[int]]:
+        """Turn expected errors into a sentence; the list it gives holds the exit code afterwards, or nothing.
+
+        Warnings of psfmatch become a sentence too; others are shown only with ``--verbose``.
+        """
+        from psfmatch.errors import MatchError, PsfMatchError, PsfMatchWarning
+
+        codes: list[int] = []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                yield codes
+            except (PsfMatchError, OSError) as error:
+                if self.traceback:
+                    import traceback
+
+                    traceback.print_exc()
+                sentence = _sentence(error)
+                if about and about not in sentence:
+                    sentence = f"{about}: {sentence}"
+                codes.append(NO_MATCH if isinstance(error, MatchError) else BAD_INPUT)
+                self.errors.append({"type": type(error).__name__, "message": sentence})
+                click.echo(f"error: {sentence}", err=True)
+            finally:
+                for warning in caught:
+                    if issubclass(warning.category, PsfMatchWarning) or self.verbose:
+                        text = f"{about}: {warning.message}" if about else str(warning.message)
+                        if text not in self.warnings:
+                            self.warnings.append(text)
+                            self.note(f"warning: {text}")
+
+
+def _sentence(error: Exception) -> str:
+    """The message of an error; of the operating system's, the file and the reason without the number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON knows: numbers that are not finite become null, arrays lists, and the rest strings."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)

@@ -1,0 +1,75 @@
+"""How a match is told: the figures of merit as a table for people and as plain values for programs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from psfmatch.cli.console import Console
+
+if TYPE_CHECKING:
+    from psfmatch.quality import Quality
+    from psfmatch.solve.solution import Solution
+
+__all__ = ["print_quality", "solution_values"]
+
+MEANING = {
+    "residual": "norm2(K*S - T) / norm2(T)",
+    "max_residual": "worst pixel of K*S - T, over the peak of T",
+    "ee_error": "largest difference of the encircled energies",
+    "noise_gain": "sum K^2, the factor on white-noise variance",
+    "negative_flux": "sum of the kernel's negative pixels",
+    "kernel_sum": "sum K, the factor on flux",
+}
+OTHER_COLUMNS = 60
+
+
+def solution_values(solution: Solution, quality: Quality) -> dict[str, Any]:
+    """What ``--json`` says about a solution and how well it does."""
+    return {
+        "outcome": solution.outcome.name,
+        "outcome_text": solution.outcome.value,
+        "kernel_shape": solution.kernel.shape,
+        "kernel_basis": len(solution.kernel.basis),
+        "cells": len(solution.cells),
+        "cells_skipped": len(solution.cells.skipped),
+        "statistics": dict(solution.statistics),
+        "quality": {"positions": len(quality), "median": quality.median, "worst": quality.worst},
+    }
+
+
+def print_quality(console: Console, qualities: Mapping[str, Quality]) -> None:
+    """The figures of one image with their meaning; of several, a line of medians each, and the worst residual."""
+    if len(qualities) == 1:
+        (quality,) = qualities.values()
+        median, worst = quality.median, quality.worst
+        console.table(
+            ("figure", "median", "worst", ""),
+            [
+                (name.replace("_", " "), f"{median[name] + 0.0:.3g}", f"{worst[name] + 0.0:.3g}", meaning)
+                for name, meaning in MEANING.items()
+            ],
+        )
+    elif qualities:
+        console.table(
+            ("image", "residual", "worst", "max\nresidual", "EE\nerror", "noise\ngain", "neg.\nflux", "kernel\nsum"),
+            [(_short(name), *_medians(quality)) for name, quality in qualities.items()],
+        )
+
+
+def _medians(quality: Quality) -> tuple[str, ...]:
+    median = quality.median
+    return (
+        f"{median['residual']:.1e}", f"{quality.worst['residual']:.1e}", f"{median['max_residual']:.1e}",
+        f"{median['ee_error']:.1e}", f"{median['noise_gain']:.3g}", f"{median['negative_flux'] + 0.0:.3f}",
+        f"{median['kernel_sum']:.4f}",
+    )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    """The name, without its middle where the terminal is too narrow."""
+    room = max(16, shutil.get_terminal_size((250, 24)).columns - OTHER_COLUMNS)
+    if len(name) <= room:
+        return name
+    return f"{name[: room // 3]}…{name[len(name) - (room - room // 3 - 1) :]}"

@@ -1,0 +1,166 @@
+"""``psfmatch match``: images in, the same images with the target PSF out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from psfmatch.cli.console import NO_MATCH, OK, Console, verb
+from psfmatch.cli.figures import print_quality, solution_values
+from psfmatch.cli.settings import build, config_option, set_option
+
+if TYPE_CHECKING:
+    from psfmatch.match import Matched
+
+__all__ = ["match", "output_paths"]
+
+PLANES = ("psf", "weight", "variance", "mask")
+
+
+@click.command(short_help="Give images the PSF of your choice.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--psf", multiple=True, metavar="P", help="The image's PSF: a file, or words.  Default: found beside it.")
+@click.option("--target", "-t", required=True, metavar="T", help="The PSF it shall have: a file, or words.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    metavar="OUT",
+    help="The file to write; for several images a folder, or a name with {name} in it.",
+)
+@click.option("--weight", multiple=True, metavar="FILE", help="Inverse variance of the pixels.")
+@click.option("--variance", multiple=True, metavar="FILE", help="Variance of the pixels.")
+@click.option("--mask", multiple=True, metavar="FILE", help="Mask of the pixels.")
+@click.option("--format", "format_", metavar="NAME", help="Kind of image file.  Default: recognised from its content.")
+@click.option("--kernel-sum", type=float, default=1.0, show_default=True, help="The factor by which flux is scaled.")
+@set_option
+@config_option("psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "overwrite", "throw")
+@click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
+@click.option(
+    "--throw/--no-throw",
+    default=True,
+    help="--no-throw: write the image even if the kernel is not acceptable (the exit code is still 1).",
+)
+@verb
+def match(
+    console: Console, /, images: Sequence[Path], target: str, output: str, format_: str | None, kernel_sum: float,
+    settings: Sequence[str], config: dict[str, Any], overwrite: bool, throw: bool, **planes: Sequence[str],
+) -> int:  # fmt: skip
+    """Match the PSF of each IMAGE to one target PSF.
+
+    Reads the image with its variance and mask, and its PSF; solves for the kernel that turns this PSF into the
+    target; convolves image, variance and mask with it; measures how well the PSFs agree, at positions where the
+    kernel was not solved; and writes all of it to OUT: image, mask, variance, kernel, target and the figures.
+
+    What belongs to an image and is not given is looked for in the file itself and beside it.  With several images
+    --psf, --weight, --variance and --mask are given once for each, in the same order (or once for all of them).
+    An image that fails does not stop the others.
+
+    \b
+    Examples:
+      psfmatch match image.fits --psf image.psf -t gaussian:fwhm=1.4arcsec -o matched.fits
+      psfmatch match image.fits --weight image.weight.fits --psf image.psf -t moffat:fwhm=5,beta=3.5 -o out.fits
+      psfmatch match *.fits -t moffat:fwhm=5,beta=3.5 -o matched/
+      psfmatch match image.fits --psf image.psf -t deep.psf -o out.fits --set solver.order=2
+
+    \b
+    The figures:
+      residual       norm2(K*S - T) / norm2(T), median and worst over 25 positions
+      EE error       largest difference of the two encircled energies at any radius
+      noise gain     sum of K^2: what the variance of white noise is multiplied by
+      negative flux  sum of the kernel's negative pixels
+    """
+    import psfmatch
+
+    parts = build(config, settings)
+    belongings = [_one_each(name, planes[name], len(images)) for name in PLANES]
+    outputs = output_paths(images, output, overwrite=overwrite)
+    matches: dict[str, Matched] = {}
+    reports: list[dict[str, Any]] = []
+    code = OK
+    with console.steps(3 * len(images)) as step:
+        for image, out, *given in zip(images, outputs, *belongings, strict=True):
+            begin = time.perf_counter()
+            report: dict[str, Any] = {"image": str(image), "output": None, "ok": False}
+            reports.append(report)
+            with console.guard(str(image)) as failure:
+                step(f"{image.name}: reading")
+                exposure = psfmatch.read_exposure(image, format=format_, **dict(zip(PLANES, given, strict=True)))
+                step(f"{image.name}: matching")
+                matched = psfmatch.match(exposure, target, kernel_sum=kernel_sum, throw=throw, **parts)
+                step(f"{image.name}: writing")
+                out.parent.mkdir(parents=True, exist_ok=True)
+                psfmatch.io.write_matched(matched, out, overwrite=overwrite)
+                good = matched.solution.outcome.ok
+                matches[image.name] = matched
+                report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
+                if not good:
+                    code = max(code, NO_MATCH)
+                    console.note(f"error: {image}: {matched.solution.outcome.value} (written all the same)")
+            if failure:
+                code = max(code, failure[0])
+                report["error"] = console.errors[-1]
+            report["seconds"] = time.perf_counter() - begin
+    print_quality(console, {name: matched.quality for name, matched in matches.items()})
+    if console.verbose:
+        _print_statistics(console, matches)
+    for report in reports:
+        if report["output"]:
+            console.line(f"wrote {report['output']}")
+    if len(images) > 1:
+        count = sum(report["ok"] for report in reports)
+        console.line(f"{count} of {len(images)} images matched")
+    console.result({"command": "match", "ok": code == OK, "target": target, "images": reports})
+    return code
+
+
+def output_paths(images: Sequence[Path], output: str, *, overwrite: bool) -> list[Path]:
+    """Where each image goes: OUT itself, a file in the folder OUT, or OUT with {name} filled in.
+
+    Raises
+    ------
+    click.UsageError
+        If two images would go to one file.
+    FileExistsError
+        If a file is in the way.
+    """
+    names = [
+        image.name.removesuffix(".gz").removesuffix(".fz").removesuffix(".fits").removesuffix(".fit")
+        for image in images
+    ]
+    if "{name}" in output:
+        paths = [Path(output.replace("{name}", name)) for name in names]
+    elif len(images) > 1 or output.endswith("/") or Path(output).is_dir():
+        if Path(output).suffix == ".fits" or Path(output).is_file():
+            raise click.UsageError(
+                f"-o {output} is one file for {len(images)} images: give a folder, or a name with {{name}} in it"
+            )
+        paths = [Path(output) / f"{name}-matched.fits" for name in names]
+    else:
+        paths = [Path(output)]
+    for k, path in enumerate(paths):
+        if path in paths[:k]:
+            raise click.UsageError(f"{images[paths.index(path)]} and {images[k]} would both be written to {path}")
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another -o")
+    return paths
+
+
+def _one_each(name: str, values: Sequence[str], count: int) -> list[str | None]:
+    """The value of an option for each image."""
+    if len(values) not in (0, 1, count):
+        raise click.UsageError(f"--{name} is given {len(values)} times for {count} images: give it once for each")
+    return list(values) if len(values) == count else [values[0] if values else None] * count
+
+
+def _print_statistics(console: Console, matches: dict[str, Matched]) -> None:
+    for name, matched in matches.items():
+        solution = matched.solution
+        console.line(f"\n{name}: {solution.outcome.value}")
+        console.line(f"  {len(solution.cells)} cells, {len(solution.cells.skipped)} skipped")
+        for key, value in solution.statistics.items():
+            console.line(f"  {key}: {value}")
