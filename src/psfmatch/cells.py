@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
-from psfmatch.geometry import Box, FloatArray, Position, frozen, odd_shape
+from psfmatch.geometry import Box, FloatArray, Position, frozen, odd_shape, resized
 from psfmatch.moments import fwhm as profile_fwhm
 from psfmatch.moments import moments_fwhm
 from psfmatch.psf import PSF
@@ -96,13 +96,21 @@ def cell_positions(box: Box, cell_shape: tuple[int, int]) -> tuple[Box, FloatArr
 
 
 def sample_cells(
-    science: PSF, target: PSF, box: Box, *, cell_shape: tuple[int, int], size: int, fwhm_at: Position | None = None
+    science: PSF,
+    target: PSF,
+    box: Box,
+    *,
+    cell_shape: tuple[int, int],
+    size: int,
+    fwhm_at: Position | None = None,
+    pad_science: bool = False,
 ) -> SpatialCellSet:
     """Realise both PSFs at the centre of every cell, as stamps of ``size`` x ``size`` pixels.
 
     A cell where a PSF cannot be evaluated is skipped and counted.  A target that cannot be resized exactly is
-    padded with zeros or cut, with a `PsfMatchWarning`.  The FWHMs are measured at ``fwhm_at`` (default: the
-    centre of the box), or in the candidate nearest to it.
+    padded with zeros or cut, with a `PsfMatchWarning`.  So is the science PSF, without a warning; with
+    ``pad_science`` even where it could be resized.  The FWHMs are measured at ``fwhm_at`` (default: the centre of
+    the box), or in the candidate nearest to it.
 
     Raises
     ------
@@ -121,14 +129,16 @@ def sample_cells(
             stacklevel=2,
         )
     skipped: dict[int, str] = {}
-    stamps = [_evaluate(psf, x, y, shape, skipped) for psf in (science, target)]
+    own = science.shape if pad_science else shape
+    stamps = [_evaluate(science, x, y, own, skipped), _evaluate(target, x, y, shape, skipped)]
+    stamps[0] = stamps[0] if own == shape else resized(stamps[0], shape)
     good = np.array([k not in skipped for k in range(x.size)])
     if not good.any():
         first = next(iter(skipped.values()))
         raise MatchError(f"the PSFs could not be evaluated in any of the {x.size} cells: {first}")
     notes = tuple((float(x[k]), float(y[k]), why) for k, why in sorted(skipped.items()))
     where = fwhm_at or box.center
-    widths = [_width_at(psf, where, x[good], y[good], shape) for psf in (science, target)]
+    widths = [_width_at(psf, where, x[good], y[good], s) for psf, s in ((science, own), (target, shape))]
     return SpatialCellSet(
         region,
         (int(cell_shape[0]), int(cell_shape[1])),

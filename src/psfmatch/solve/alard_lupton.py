@@ -152,6 +152,8 @@ class AlardLupton:
         Family of the weights' terms (see `Field`).
     cell_shape : (int, int)
         Rows and columns of a cell, in pixels.
+    min_cells : int, optional
+        Fewest cells to fit the spatial model to; default as many as it has terms.  With fewer the fit is singular.
     border : {"full", "cut"}
         Compare over whole convolutions; or, as Rubin does, only where the kernel's footprint lies inside the stamp.
     padding : Padding
@@ -199,6 +201,7 @@ class AlardLupton:
     order: int = 2
     kind: FieldKind = "chebyshev1"
     cell_shape: tuple[int, int] = (128, 128)
+    min_cells: int | None = None
     border: Literal["full", "cut"] = "full"
     padding: Padding = Padding()
     stamps: Literal["float64", "float32"] = "float64"
@@ -252,7 +255,15 @@ class AlardLupton:
                     f"1) kernel size to <= {most}; 2) automatic padding (doAutoPadPsf=True, or Padding(to=1.4)); "
                     f"3) padding (padPsfBy, or Padding(to=None, by=...)) to >= {self.size - most}."
                 )
-        cells = sample_cells(science, target, box, cell_shape=self.cell_shape, size=size, fwhm_at=self.fwhm_at)
+        cells = sample_cells(
+            science,
+            target,
+            box,
+            cell_shape=self.cell_shape,
+            size=size,
+            fwhm_at=self.fwhm_at,
+            pad_science=self.border == "cut",
+        )
         return replace(cells, science=cells.science.astype(self.stamps), target=cells.target.astype(self.stamps))
 
     def solve(self, cells: SpatialCellSet, *, box: Box, kernel_sum: float = 1.0) -> Solution:
@@ -278,7 +289,7 @@ class AlardLupton:
         fit.run(kernel_sum)
         field = Field(fit.spatial.coefficients, cells.box, solver.kind)
         outcome = Outcome.OK
-        if fit.spatial.singular:
+        if fit.spatial.singular or fit.basis_singular:
             outcome = Outcome.SINGULAR
         elif solver.max_spatial_condition is not None and fit.spatial.condition > solver.max_spatial_condition:
             outcome = Outcome.ILL_CONDITIONED
@@ -355,6 +366,7 @@ class _Fit:
         self.first_equations = self.equations = self._equations(images, solver.regularization)
         self.good = np.ones(len(cells), bool)
         self.rejected = {"condition": 0, "single": 0, "sum": 0, "spatial": 0}
+        self.basis_singular = False
 
     def _equations(self, images: FloatArray, regularization: Regularization | None) -> NormalEquations:
         background = self.solver.background_order is not None
@@ -367,7 +379,7 @@ class _Fit:
         clipping = self.solver.clipping
         self._reject_ill_conditioned()
         if clipping.single:
-            self._reject("single", self._large_residuals(self._single_kernels()))
+            self._reject("single", self._large_residuals(self._single_kernels()[0]))
         for _ in range(clipping.iterations):
             if clipping.sums:
                 self._reject_outlying_sums()
@@ -412,20 +424,21 @@ class _Fit:
             self._reject("condition", (numbers > self.solver.max_condition) | (numbers < 0))
 
     def _reject_outlying_sums(self) -> None:
-        sums = self._single_kernels().sum(axis=(1, 2))
+        sums = self._single_kernels()[0].sum(axis=(1, 2))
         while self.good.any():
             mean, std = sums[self.good].mean(), sums[self.good].std()
             if not self._reject("sum", np.abs(sums - mean) > self.solver.clipping.sum_sigma * std + 1e-12):
                 return
 
-    def _single_kernels(self) -> FloatArray:
-        """Every cell's own kernel: shape (n, k, k)."""
-        weights, _ = solve_symmetric(self.first_equations.matrix, self.first_equations.vector)
-        return np.tensordot(weights[:, : len(self.first_images)], self.first_images, axes=1)
+    def _single_kernels(self) -> tuple[FloatArray, bool]:
+        """Every cell's own kernel, shape (n, k, k), and whether any of their equations was singular."""
+        weights, singular = solve_symmetric(self.first_equations.matrix, self.first_equations.vector)
+        return np.tensordot(weights[:, : len(self.first_images)], self.first_images, axes=1), singular
 
     def _replace_basis(self, pca: PCA) -> None:
         self._require(1)
-        kernels = self._single_kernels()[self.good].reshape(int(self.good.sum()), -1)
+        own, self.basis_singular = self._single_kernels()
+        kernels = own[self.good].reshape(int(self.good.sum()), -1)
         mean = kernels.mean(axis=0)
         images = np.linalg.svd(kernels - mean if pca.subtract_mean else kernels, full_matrices=False)[2]
         if pca.subtract_mean:
@@ -446,7 +459,7 @@ class _Fit:
 
     def _fit_spatial(self, kernel_sum: float) -> None:
         solver = self.solver
-        self._require(n_terms(max(solver.order, solver.background_order or 0)))
+        self._require(solver.min_cells or n_terms(max(solver.order, solver.background_order or 0)))
         model = SpatialModel(
             solver.order,
             solver.kind,

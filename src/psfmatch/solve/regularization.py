@@ -39,6 +39,9 @@ class Regularization:
         Factors to choose from.
     max_condition : float
         See ``choice``.
+    variance : float
+        Variance of a pixel of ``K*S - T`` that an absolute ``strength``, and the risks, refer to.  Rubin's two
+        stamps have a variance of 1 each, which makes 2.
     """
 
     kind: Literal["central", "forward"] = "central"
@@ -49,6 +52,7 @@ class Regularization:
     strength: float = 1e-4
     steps: tuple[float, ...] = tuple(10.0 ** (-1.0 + 0.1 * k) for k in range(31))
     max_condition: float = 5e7
+    variance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("central", "forward"):
@@ -57,8 +61,8 @@ class Regularization:
             raise InputError(f"regularization stencil {self.stencil!r}: choose 5 or 9")
         if not self.orders or any(o not in (1, 2, 3) for o in self.orders):
             raise InputError(f"regularization orders {self.orders!r}: choose from 1, 2, 3")
-        if self.border < 0 or self.strength < 0:
-            raise InputError("regularization border and strength must not be negative")
+        if self.border < 0 or self.strength < 0 or self.variance <= 0:
+            raise InputError("regularization border and strength must not be negative, the variance positive")
         if self.choice not in ("absolute", "relative", "biased-risk", "unbiased-risk"):
             raise InputError(f"regularization choice {self.choice!r}: absolute, relative, biased-risk, unbiased-risk")
 
@@ -83,7 +87,7 @@ class Regularization:
     def _factors(self, equations: NormalEquations, penalty: FloatArray) -> FloatArray:
         n = len(equations.matrix)
         if self.choice == "absolute":
-            return np.full(n, self.strength)
+            return np.full(n, self.variance * self.strength)
         if self.choice == "relative":
             traces = np.trace(equations.matrix, axis1=1, axis2=2)
             return np.asarray(self.strength * traces / np.trace(penalty))
@@ -91,18 +95,19 @@ class Regularization:
         return np.array([self._least_risk(equations.matrix[c], equations.vector[c], penalty, limit) for c in range(n)])
 
     def _least_risk(self, matrix: FloatArray, vector: FloatArray, penalty: FloatArray, limit: float) -> float:
-        """The factor of the least predictive risk, ``a'Pa + 2 (tr(P M_l^-1) - a' P M^+ b)``, P the seen subspace."""
+        """The factor of the least predictive risk, ``a'Pa + 2 (v tr(P M_l^-1) - a' P M^+ b)``, P the seen subspace."""
         values, vectors = np.linalg.eigh(matrix)
         seen = values > max(values[-1] / limit, values[-1] * len(values) * np.finfo(float).eps)
         projector = vectors[:, seen] @ vectors[:, seen].T
         plain = vectors[:, seen] @ ((vectors[:, seen].T @ vector) / values[seen])
         risks = []
-        for factor in self.steps:
+        factors = [self.variance * step for step in self.steps]
+        for factor in factors:
             regular = matrix + factor * penalty
             a, _ = solve_symmetric(regular, vector)
             trace = np.trace(np.linalg.lstsq(regular, projector, rcond=None)[0])
-            risks.append(a @ projector @ a + 2.0 * (trace - a @ plain))
-        return self.steps[int(np.argmin(risks))]
+            risks.append(a @ projector @ a + 2.0 * (self.variance * trace - a @ plain))
+        return factors[int(np.argmin(risks))]
 
     def _operator(self, size: int) -> FloatArray:
         """The matrix D (size^2, size^2)."""
