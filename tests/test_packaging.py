@@ -6,17 +6,22 @@ import re
 from importlib.metadata import entry_points, metadata, version
 from pathlib import Path
 
+import pytest
+
 import psfmatch
 from psfmatch.cli.demo import FRAMES, demo_data
 
 ROOT = Path(__file__).parents[1]
 
 
-def readme_commands():
-    """The lines of the README's first shell block."""
-    block = re.search(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def readme_block(language):
+    """The README's first block in a language."""
+    block = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
     assert block
-    return block[1].splitlines()
+    return block[1]
 
 
 def test_demo_data_is_small_and_complete():
@@ -53,7 +58,7 @@ def test_entry_point_and_metadata():
 
 
 def test_readme_has_the_two_commands():
-    first, second = readme_commands()
+    first, second = readme_block("bash").splitlines()
     assert first.startswith("pip install ")
     assert first.endswith("&& psfmatch demo")
     assert second.startswith("pip install ")
@@ -67,3 +72,21 @@ def test_core_dependencies_are_few():
 
 def test_typed():
     assert (Path(psfmatch.__file__).parent / "py.typed").exists()
+
+
+def test_readme_example_prints_what_the_readme_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(readme_block("python"), "README.md", "exec"), {})
+    printed, said = capsys.readouterr().out, readme_block("text")
+    number = r"\d+\.?\d*(?:e-?\d+)?"
+    assert re.sub(number, "#", printed) == re.sub(number, "#", said)
+    assert [float(n) for n in re.findall(number, printed)] == pytest.approx(
+        [float(n) for n in re.findall(number, said)], rel=0.02
+    )
+    assert (tmp_path / "matched.fits").exists()
+
+
+def test_readme_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+    assert (ROOT / "docs" / "before_after.png").stat().st_size < 200_000

@@ -164,9 +164,9 @@ def fit_moffat(
     start = [0.0, 0.0, np.log(fwhm), 0.0, 0.0] + ([np.log(2.5)] if beta is None else [])
     fit = least_squares(misfit, start, x_scale="jac", xtol=1e-10, ftol=1e-12, gtol=1e-12)
     p = fit.x
-    if not (fit.success and np.hypot(p[0], p[1]) < radius / 2 and 0.1 < np.exp(p[2]) < 2.0 * radius):
-        raise InputError(f"no Moffat profile fits what is at x={x:g}, y={y:g}: {fit.message}")
     flux, background = np.linalg.lstsq(design(p), data * weight, rcond=None)[0]
+    if not (fit.success and flux > 0 and np.hypot(p[0], p[1]) < radius / 2 and 0.1 < np.exp(p[2]) < 2.0 * radius):
+        raise InputError(f"no Moffat profile fits what is at x={x:g}, y={y:g}; is there a star?")
     scatter = 1.0 if exposure.variance is not None else 2.0 * fit.cost / (data.size - p.size - 2)
     covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * scatter
     return Star(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from psfmatch.cli.console import OK, Console, verb
-from psfmatch.cli.settings import build, config_option, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
 
 __all__ = ["apply"]
 
@@ -23,7 +23,7 @@ __all__ = ["apply"]
 @click.option("--weight", metavar="FILE", help="Inverse variance of the pixels.")
 @click.option("--variance", metavar="FILE", help="Variance of the pixels.")
 @click.option("--mask", metavar="FILE", help="Mask of the pixels.")
-@click.option("--format", "format_", metavar="NAME", help="Kind of image file.  Default: recognised from its content.")
+@click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @set_option
 @config_option("output", "weight", "variance", "mask", "format", "overwrite")
 @click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import sys
@@ -98,24 +99,20 @@ class Console:
 
     @contextmanager
     def steps(self, total: int) -> Iterator[Callable[[str], None]]:
-        """A progress bar on stderr: call what this gives with the name of every step as it begins."""
+        """Progress on stderr, a bar on a terminal and else lines: call what this gives with the name of every step."""
         if not self.progress:
             yield lambda _: None
-            return
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        elif not sys.stderr.isatty():
+            counter = itertools.count(1)
+            yield lambda name: click.echo(f"[{next(counter)}/{total}] {name}", err=True)
+        else:
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=total)
-            begun = False
-
-            def step(name: str) -> None:
-                nonlocal begun
-                bar.update(task, advance=1 if begun else 0, description=name)
-                begun = True
-
-            yield step
+            columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+            with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+                task = bar.add_task("", total=total, completed=-1)
+                yield lambda name: bar.update(task, advance=1, description=name)
 
     @contextmanager
     def guard(self, about: str = "") -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ MEANING = {
     "negative_flux": "sum of the kernel's negative pixels",
     "kernel_sum": "sum K, the factor on flux",
 }
-OTHER_COLUMNS = 60
+OTHER_COLUMNS = 62
 
 
 def solution_values(solution: Solution, quality: Quality) -> dict[str, Any]:
@@ -72,4 +72,5 @@ def _short(name: str) -> str:
     room = max(16, shutil.get_terminal_size((250, 24)).columns - OTHER_COLUMNS)
     if len(name) <= room:
         return name
-    return f"{name[: room // 3]}…{name[len(name) - (room - room // 3 - 1) :]}"
+    front = room // 2
+    return f"{name[:front]}…{name[len(name) - (room - front - 1) :]}"

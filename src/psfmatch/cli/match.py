@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.figures import print_quality, solution_values
-from psfmatch.cli.settings import build, config_option, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
 
 if TYPE_CHECKING:
     from psfmatch.match import Matched
@@ -35,7 +36,7 @@ PLANES = ("psf", "weight", "variance", "mask")
 @click.option("--weight", multiple=True, metavar="FILE", help="Inverse variance of the pixels.")
 @click.option("--variance", multiple=True, metavar="FILE", help="Variance of the pixels.")
 @click.option("--mask", multiple=True, metavar="FILE", help="Mask of the pixels.")
-@click.option("--format", "format_", metavar="NAME", help="Kind of image file.  Default: recognised from its content.")
+@click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--kernel-sum", type=float, default=1.0, show_default=True, help="The factor by which flux is scaled.")
 @set_option
 @config_option("psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "overwrite", "throw")
@@ -96,7 +97,7 @@ def match(
                 out.parent.mkdir(parents=True, exist_ok=True)
                 psfmatch.io.write_matched(matched, out, overwrite=overwrite)
                 good = matched.solution.outcome.ok
-                matches[image.name] = matched
+                matches[_stem(image)] = matched
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
                 if not good:
                     code = max(code, NO_MATCH)
@@ -128,10 +129,7 @@ def output_paths(images: Sequence[Path], output: str, *, overwrite: bool) -> lis
     FileExistsError
         If a file is in the way.
     """
-    names = [
-        image.name.removesuffix(".gz").removesuffix(".fz").removesuffix(".fits").removesuffix(".fit")
-        for image in images
-    ]
+    names = [_stem(image) for image in images]
     if "{name}" in output:
         paths = [Path(output.replace("{name}", name)) for name in names]
     elif len(images) > 1 or output.endswith("/") or Path(output).is_dir():
@@ -148,6 +146,11 @@ def output_paths(images: Sequence[Path], output: str, *, overwrite: bool) -> lis
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another -o")
     return paths
+
+
+def _stem(image: Path) -> str:
+    """The file's name without what says that it is FITS."""
+    return re.sub(r"\.fits?(\.(gz|fz|bz2|xz))?$", "", image.name, flags=re.IGNORECASE)
 
 
 def _one_each(name: str, values: Sequence[str], count: int) -> list[str | None]:

@@ -12,13 +12,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
-__all__ = ["CLASSES", "build", "config_option", "set_option"]
+__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "set_option"]
 
 # The first of each is the one whose options are meant when no class is named.
 CLASSES: Mapping[str, Mapping[str, str]] = {
     "solver": {"alard-lupton": "AlardLupton"},
     "convolver": {"fft": "FFT", "direct": "Direct"},
 }
+
+FORMAT_HELP = (
+    "What the values of the mask mean, where the file does not say: decam, des, hst, jwst or rubin; or plain "
+    "(whatever is not 0 is bad, and nothing beside the image is read)."
+)
 
 set_option = click.option(
     "--set",

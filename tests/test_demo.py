@@ -1,0 +1,157 @@
+"""The main job on real frames: the stars have the target's width."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import psfmatch
+from psfmatch.cli import main
+from psfmatch.cli.demo import FRAMES, TARGET_FWHM, demo_data, measured
+from psfmatch.stars import find_stars, fit_moffat
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    result = CliRunner().invoke(main, ["demo", "-o", str(folder), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return folder, json.loads(result.stdout)
+
+
+def test_files(demo):
+    folder, values = demo
+    names = {f"{image.removesuffix('.fits.gz')}-matched.fits" for image, _ in FRAMES.values()}
+    assert {path.name for path in folder.iterdir()} == names | {"before_after.png"}
+    for frame in values["images"].values():
+        exposure = psfmatch.read_exposure(frame["output"])
+        assert exposure.psf is not None
+        assert exposure.variance is not None
+        assert exposure.wcs.has_celestial
+        assert psfmatch.read_kernel(frame["output"]).box is not None
+    assert (folder / "before_after.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["N2", "S1"])
+def test_brightest_star_has_the_targets_fwhm(demo, name):
+    _, values = demo
+    star = values["images"][name]["star"]
+    assert star["fwhm"]["after"] == pytest.approx(TARGET_FWHM, rel=0.005)
+    assert star["fwhm"]["before"] < 0.95 * TARGET_FWHM
+    # again from the file, with the target's own beta, and within other radii
+    exposure = psfmatch.read_exposure(values["images"][name]["output"])
+    assert measured(exposure, x=star["x"], y=star["y"]).fwhm == pytest.approx(star["fwhm"]["after"], rel=1e-3)
+    for radius in (10.0, 15.0):
+        fixed = fit_moffat(exposure, x=star["x"], y=star["y"], beta=3.5, radius=radius)
+        assert fixed.fwhm == pytest.approx(TARGET_FWHM, rel=0.005)
+
+
+def test_quality_is_told(demo):
+    for frame in demo[1]["images"].values():
+        assert frame["outcome"] == "OK"
+        assert frame["quality"]["worst"]["residual"] < 0.03
+        assert frame["quality"]["worst"]["kernel_sum"] == pytest.approx(1.0, abs=1e-6)
+    assert demo[1]["seconds"] < 60
+
+
+def test_model_error_is_told_apart(demo):
+    """The model of N3 is broader than the star, so that the matched star is narrower than the target."""
+    fwhm = demo[1]["images"]["N3"]["star"]["fwhm"]
+    assert fwhm["before"] / fwhm["model"] - 1 == pytest.approx(-0.032, abs=0.01)
+    assert fwhm["after"] < 0.995 * TARGET_FWHM
+
+
+def test_never_overwrites_in_silence(demo, tmp_path, monkeypatch):
+    folder, _ = demo
+    before = (folder / "before_after.png").stat().st_mtime_ns
+    result = CliRunner().invoke(main, ["demo", "-o", str(folder)])
+    assert result.exit_code == 2
+    assert "not empty" in result.stderr
+    assert (folder / "before_after.png").stat().st_mtime_ns == before
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "psfmatch-demo").mkdir()
+    result = CliRunner().invoke(main, ["demo"])
+    assert "wrote psfmatch-demo-2/before_after.png" in result.stdout
+    assert "after" in result.stdout
+    assert not list((tmp_path / "psfmatch-demo").iterdir())
+
+
+def test_without_matplotlib(tmp_path):
+    code = "import sys; sys.modules['matplotlib'] = None; from psfmatch.cli import main; main(prog_name='psfmatch')"
+    command = [sys.executable, "-W", "error", "-c", code, "demo", "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 'pip install "psfmatch[plots]"' in done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == len(FRAMES)
+
+
+def star_field(psf, *, x0=20, y0=-30):
+    """Two stars on a sloping sky, a cosmic ray, a galaxy and a saturated star, in a frame with an origin."""
+    rng = np.random.default_rng(5)
+    variance = np.full((150, 110), 25.0)
+    image = rng.normal(1000.0, 5.0, variance.shape)
+    broad = psfmatch.MoffatPSF(fwhm=2 * psf.fwhm, beta=3.5)
+    for row, column, flux, model in (
+        (30, 25, 9e4, psf),
+        (100, 60, 4e4, psf),
+        (60, 80, 3e5, broad),
+        (120, 30, 4e6, psf),
+    ):
+        image[row - 20 : row + 21, column - 20 : column + 21] += flux * model.stamps(x=0, y=0, shape=(41, 41))[0]
+    image[80, 20] += 8000.0
+    image = np.minimum(image, 30000.0)
+    mask = psfmatch.Mask.from_bool(image >= 30000.0, "SAT")
+    box = psfmatch.Box.from_shape(image.shape, y0=y0, x0=x0)
+    return psfmatch.Exposure(image, variance=variance, mask=mask, box=box, psf=psf)
+
+
+def test_find_stars_finds_only_stars():
+    exposure = star_field(psfmatch.MoffatPSF(fwhm=3.6, beta=3.0))
+    assert find_stars(exposure) == [(0, 45), (70, 80)]
+    saturated = exposure.replace(mask=psfmatch.Mask(np.zeros(exposure.shape, int)))
+    assert find_stars(saturated, saturation=3e4) == [(0, 45), (70, 80)]
+    with pytest.raises(psfmatch.InputError, match="without a PSF"):
+        find_stars(exposure.replace(psf=None))
+
+
+@pytest.mark.parametrize("beta", [None, 3.0])
+def test_fit_finds_the_profile(beta):
+    psf = psfmatch.MoffatPSF(fwhm=3.6, beta=3.0, ellipticity=0.2, angle=25.0)
+    star = fit_moffat(star_field(psf), x=46.3, y=-0.6, beta=beta, radius=12)
+    assert abs(star.fwhm - 3.6) < 4 * star.fwhm_error < 0.05
+    assert (star.x, star.y) == pytest.approx((45.0, 0.0), abs=0.02)
+    assert star.ellipticity == pytest.approx(0.2, abs=0.01)
+    assert star.angle == pytest.approx(25.0, abs=2.0)
+    assert star.beta == pytest.approx(3.0, abs=0.1)
+    assert star.flux == pytest.approx(9e4, rel=0.02)
+    assert star.background == pytest.approx(1000.0, abs=2.0)
+
+
+def test_fit_is_exact_without_noise():
+    """The pixel integral is that of the PSF models, off the pixel's centre too."""
+    psf = psfmatch.MoffatPSF(fwhm=2.2, beta=2.5, ellipticity=0.3, angle=-70.0)
+    star = fit_moffat(psfmatch.Exposure(psf.stamps(x=0, y=0, shape=(31, 41))[0]), x=20, y=15, radius=14)
+    assert star.fwhm == pytest.approx(2.2, rel=1e-4)
+    assert star.beta == pytest.approx(2.5, rel=1e-4)
+    assert star.ellipticity == pytest.approx(0.3, abs=1e-4)
+    assert star.angle == pytest.approx(-70.0, abs=0.01)
+    assert star.flux == pytest.approx(1.0, rel=1e-4)
+
+
+def test_fit_refuses_what_it_cannot_fit():
+    exposure = star_field(psfmatch.MoffatPSF(fwhm=3.6, beta=3.0))
+    with pytest.raises(psfmatch.InputError, match="usable pixels"):
+        fit_moffat(exposure, x=-500, y=0)
+    with pytest.raises(psfmatch.InputError, match="no Moffat profile"):
+        fit_moffat(exposure.replace(image=-exposure.image), x=45, y=0)
+
+
+def test_demo_frames_are_read_with_everything():
+    for file, _ in FRAMES.values():
+        exposure = psfmatch.read_exposure(demo_data() / file)
+        assert exposure.variance is not None
+        assert exposure.psf is not None
+        assert exposure.pixel_scale == pytest.approx(0.262, abs=0.002)
