@@ -5,13 +5,14 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import io
 import lzma
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -45,12 +46,13 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=AstropyWarning)
             warnings.filterwarnings("error", message=DAMAGE, category=AstropyWarning)
-            size, verify = _inspect(path)
-            with fits.open(path, memmap=False, checksum=verify) as hdus:
-                len(hdus)  # reads every header, so that a file cut off anywhere is found out now
-                _check_count(hdus)
-                _check_sizes(hdus, size)
-                yield hdus
+            with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
+                source, size, verify = _source(raw, path)
+                with fits.open(source, memmap=False, checksum=verify) as hdus:
+                    len(hdus)  # reads every header, so that a file cut off anywhere is found out now
+                    _check_count(hdus)
+                    _check_sizes(hdus, size)
+                    yield hdus
     except (PsfMatchError, FileNotFoundError):
         raise
     except MemoryError as error:
@@ -68,21 +70,27 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0].rstrip(".:")
 
 
-def _inspect(path: Path) -> tuple[int, bool]:
-    """The size of the (decompressed) file, and whether its checksums are to be looked at.
+class _Unpacked(io.BytesIO):
+    """A decompressed file that knows its name."""
 
-    They are where the file is of our making; elsewhere stale ones are common.  A compressed file is read to its end,
-    for astropy takes one that is cut off for one that has fewer extensions; it has a checksum of its own.
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def _source(raw: BinaryIO, path: Path) -> tuple[BinaryIO, int, bool]:
+    """What to read, its size, and whether its checksums are to be looked at (ours are; stale ones are common).
+
+    A compressed file is unpacked whole: astropy takes one that is cut off for one that has fewer extensions.
     """
-    with open(path, "rb") as raw:
-        magic = raw.read(6)
-    opener = next((opener for start, opener in COMPRESSIONS.items() if magic.startswith(start)), None)
-    with (opener or open)(path, "rb") as stream:
-        head = stream.read(BLOCK)
-        size = len(head)
-        while opener is not None and (chunk := stream.read(1 << 20)):
-            size += len(chunk)
-    return (path.stat().st_size if opener is None else size), opener is None and b"PSFMATCH= " in head
+    head = raw.read(BLOCK)
+    raw.seek(0)
+    for magic, opener in COMPRESSIONS.items():
+        if head.startswith(magic):
+            with opener(raw) as stream:
+                content = stream.read()
+            return _Unpacked(content, str(path)), len(content), False
+    return raw, path.stat().st_size, b"PSFMATCH= " in head
 
 
 def _check_count(hdus: fits.HDUList) -> None:

@@ -100,20 +100,28 @@ def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
+            warnings.filterwarnings("error", message=r"(?s).*value was expected")
             wcs = WCS(header, fobj=hdus)
             wcs = wcs.celestial if wcs.naxis != 2 else wcs
-            wcs.wcs.set()
             if wcs.naxis != 2:
                 return None
-            wcs.pixel_to_world_values(0.0, 0.0)
+            _check_invertible(wcs, header)
     except Exception as error:
-        reason = str(error).strip().splitlines()
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]
         warnings.warn(
-            f"{hdus.filename()}: the WCS cannot be used and is left out ({reason[-1] if reason else error!r})",
-            PsfMatchWarning, stacklevel=4,
-        )  # fmt: skip
+            f"{hdus.filename()}: the WCS cannot be used and is left out ({reason})", PsfMatchWarning, stacklevel=4
+        )
         return None
     return wcs
+
+
+def _check_invertible(wcs: WCS, header: fits.Header) -> None:
+    """astropy takes a matrix of zeros for one of one degree a pixel, and a singular one as it is."""
+    wcs.wcs.set()
+    wcs.pixel_to_world_values(0.0, 0.0)
+    matrix = [header[f"CD{i}_{j}"] for i in (1, 2) for j in (1, 2) if f"CD{i}_{j}" in header]
+    if (matrix and not any(matrix)) or not abs(np.linalg.det(wcs.pixel_scale_matrix)) > 0:
+        raise ValueError("its linear matrix is singular")
 
 
 def wcs_cards(wcs: WCS) -> fits.Header:

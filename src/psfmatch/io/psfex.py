@@ -64,7 +64,7 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
 
 def _axes(header: fits.Header, path: Path) -> list[str]:
     """Which coordinate each context is: "x" or "y"."""
-    names = [str(header.get(f"POLNAME{k + 1}", "XY"[k] + "_IMAGE")) for k in range(_count(header))]
+    names = [str(header.get(f"POLNAME{k + 1}", f"{'XY'[k : k + 1]}_IMAGE")) for k in range(_count(header))]
     axes = []
     for name in names:
         match = re.fullmatch(r"([XY])\w*_IMAGE(_DBL)?", name.strip().upper())

@@ -1,0 +1,259 @@
+"""What is written is read back, and appears wholly or not at all."""
+
+import gzip
+import os
+import resource
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from psfmatch.errors import FormatError, InputError, PsfMatchWarning
+from psfmatch.exposure import Exposure, Mask
+from psfmatch.fields import Field
+from psfmatch.geometry import Box
+from psfmatch.io import (
+    read_exposure,
+    read_kernel,
+    read_psf,
+    read_quality,
+    write_exposure,
+    write_kernel,
+    write_matched,
+)
+from psfmatch.kernel import MatchingKernel
+from psfmatch.psf import BasisPSF, FunctionPSF, ImagePSF, MoffatPSF
+from psfmatch.quality import Quality
+from psfmatch.solve.solution import Outcome
+
+SHAPE = (31, 22)
+BOX = Box.from_shape(SHAPE, y0=-12, x0=2047)
+rng = np.random.default_rng(5)
+
+
+def tpv():
+    header = fits.Header(
+        {"NAXIS": 2, "CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "CRVAL1": 187.3234793723, "CRVAL2": -25.5}
+    )
+    header.update(
+        {"CRPIX1": -118.2, "CRPIX2": 7292.67, "CD1_1": -1.1e-7, "CD1_2": 7.285e-5, "CD2_1": -7.288e-5, "CD2_2": -1.2e-7}
+    )
+    header.update({"CUNIT1": "deg", "CUNIT2": "deg", "PV1_0": 2e-3, "PV1_1": 1.0097, "PV1_4": 7.7e-3, "PV2_1": 1.0066})
+    return WCS(header)
+
+
+def make_exposure(**changes):
+    image = rng.normal(50.0, 7.0, SHAPE).astype("f4")
+    image[4, 5] = np.nan
+    variance = rng.uniform(40.0, 60.0, SHAPE).astype("f4")
+    variance[7, 8] = np.inf
+    mask = Mask(rng.integers(0, 1 << 14, SHAPE).astype("i4"), {"BAD": 0, "SAT": 1, "NO_DATA": 8, "BRIGHT_OBJECT": 13})
+    meta = {
+        "FILTER": "z DECam c0004 9260.0 1520.0", "EXPTIME": 0.1 + 0.2, "CCDNUM": 25, "AIRMASS": None, "GUIDED": True,
+        "ESO TEL AMBI": 3.5, "A LONG NAME OF MINE": "x", "TITLE": "it's " + 40 * "long " + "!", "HISTORY": "one\ntwo",
+    }  # fmt: skip
+    fields = {"image": image, "variance": variance, "mask": mask, "box": BOX, "wcs": tpv(), "unit": "adu", "meta": meta}
+    return Exposure(**{**fields, **changes})
+
+
+def make_matched():
+    kernel = MatchingKernel(rng.normal(size=(3, 5, 7)), Field(rng.normal(size=(3, 6)), BOX))
+    quality = Quality(*rng.uniform(size=(8, 4)))
+    solution = SimpleNamespace(
+        outcome=Outcome.OK, statistics={"order": 2, "condition_number": 1.5e3, "sigmas": np.ones(3)}
+    )
+    target = MoffatPSF(fwhm=3.0, beta=3.5, ellipticity=0.2, angle=20.0)
+    return SimpleNamespace(exposure=make_exposure(psf=target), kernel=kernel, quality=quality, solution=solution)
+
+
+def assert_same(a, b):
+    for name in ("image", "variance"):
+        assert getattr(a, name).dtype == getattr(b, name).dtype
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    np.testing.assert_array_equal(a.mask.array, b.mask.array)
+    assert a.mask.array.dtype == b.mask.array.dtype
+    assert (a.mask.planes, a.box, a.unit, dict(a.meta)) == (b.mask.planes, b.box, b.unit, dict(b.meta))
+    x, y = np.array([0.0, 21.0, 5.5]), np.array([30.0, 2.0, 11.0])
+    np.testing.assert_allclose(a.wcs.pixel_to_world_values(x, y), b.wcs.pixel_to_world_values(x, y), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz", "fits.fz"])
+def test_matched_exposure_comes_back(tmp_path, suffix):
+    matched, path = make_matched(), tmp_path / f"m.{suffix}"
+    write_matched(matched, path)
+    exposure = read_exposure(path)
+    assert_same(exposure, matched.exposure)
+    target = matched.exposure.psf.stamps(x=0.0, y=0.0)[0]
+    assert isinstance(exposure.psf, ImagePSF)
+    np.testing.assert_array_equal(exposure.psf.image, target)
+    np.testing.assert_array_equal(read_psf(path).image, target)
+    kernel = read_kernel(path)
+    np.testing.assert_array_equal(kernel.basis, matched.kernel.basis)
+    np.testing.assert_array_equal(kernel.weights.coefficients, matched.kernel.weights.coefficients)
+    assert (kernel.box, kernel.weights.kind) == (BOX, "chebyshev1")
+    np.testing.assert_array_equal(read_quality(path).noise_gain, matched.quality.noise_gain)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_matched_header_says_how_good_it_is(tmp_path):
+    matched = make_matched()
+    write_matched(matched, tmp_path / "m.fits")
+    with fits.open(tmp_path / "m.fits", checksum=True) as hdus:
+        hdus.verify("exception")
+        header = hdus[0].header
+        assert header["OUTCOME"] == "OK"
+        assert header["QRESIDM"] == np.median(matched.quality.residual)
+        assert header["QNGAINW"] == matched.quality.noise_gain.max()
+        assert hdus["KERNEL"].header["STAT ORDER"] == 2
+        assert hdus["MASK"].header["MP_BRIGHT_OBJECT"] == 13
+        assert (hdus["IMAGE"].header["LTV1"], hdus["IMAGE"].header["LTV2"]) == (-2047, 12)
+        assert all("CHECKSUM" in hdu.header and "DATASUM" in hdu.header for hdu in hdus)
+
+
+@pytest.mark.parametrize("psf", ["basis", "stamp", "words"])
+def test_exposure_comes_back_with_its_psf(tmp_path, psf):
+    stamps = MoffatPSF(fwhm=3.0, beta=2.5).stamps(x=0, y=0, shape=(13, 11))
+    basis = np.concatenate([stamps, 0.1 * np.roll(stamps, 1, axis=2)])
+    model = {
+        "basis": BasisPSF(basis, Field(np.array([[1, 0, 0], [0, 0.4, 0.2]]), BOX)),
+        "stamp": ImagePSF(stamps[0]),
+        "words": MoffatPSF(fwhm=3.0, beta=2.5),
+    }[psf]
+    exposure = make_exposure(psf=model, image=rng.normal(size=SHAPE))
+    write_exposure(exposure, tmp_path / "e.fits.fz")
+    back = read_exposure(tmp_path / "e.fits.fz")
+    assert_same(back, exposure)
+    at = {"x": [2050.0, 2066.0], "y": [-3.0, 11.0]}
+    np.testing.assert_array_equal(back.psf.stamps(**at), model.stamps(**at))
+
+
+def test_what_cannot_be_stored_is_said(tmp_path):
+    psf = FunctionPSF(lambda x, y: np.ones((3, 3)), (3, 3))
+    exposure = make_exposure(psf=psf, meta={"GOOD": 1, "BAD": [1, 2], "NAN": np.nan, "UMLAUT": "ä"})
+    with pytest.warns(PsfMatchWarning) as caught:
+        write_exposure(exposure, tmp_path / "e.fits")
+    said = [str(w.message) for w in caught]
+    assert any("BAD, NAN, UMLAUT" in text for text in said)
+    assert any("FunctionPSF is not written" in text for text in said)
+    back = read_exposure(tmp_path / "e.fits")
+    assert dict(back.meta) == {"GOOD": 1}
+    assert back.psf is None
+
+
+def test_rubin_sees_the_same_place(tmp_path):
+    """Without our own cards the origin follows from LTV1 and LTV2."""
+    write_exposure(make_exposure(), tmp_path / "e.fits")
+    with fits.open(tmp_path / "e.fits") as hdus:
+        for hdu in hdus:
+            for key in ("PSFMATCH", "BOXX0", "BOXY0", "CHECKSUM", "DATASUM"):
+                hdu.header.remove(key, ignore_missing=True)
+        hdus.writeto(tmp_path / "r.fits")
+    assert read_exposure(tmp_path / "r.fits").box == BOX
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    write_exposure(make_exposure(), tmp_path / "e.fits")
+    with fits.open(tmp_path / "e.fits") as hdus:
+        where = hdus["VARIANCE"].fileinfo()["datLoc"]
+    content = bytearray((tmp_path / "e.fits").read_bytes())
+    content[where + 41] ^= 1
+    (tmp_path / "e.fits").write_bytes(content)
+    with pytest.raises(FormatError, match="verification failed"):
+        read_exposure(tmp_path / "e.fits")
+
+
+def test_a_missing_tail_is_noticed(tmp_path):
+    write_matched(make_matched(), tmp_path / "m.fits")
+    with fits.open(tmp_path / "m.fits") as hdus:
+        end = hdus["VARIANCE"].fileinfo()["hdrLoc"]
+    (tmp_path / "m.fits").write_bytes((tmp_path / "m.fits").read_bytes()[:end])
+    with pytest.raises(FormatError, match="2 of 7 extensions"):
+        read_exposure(tmp_path / "m.fits")
+
+
+@pytest.mark.parametrize("kind", ["chebyshev1", "polynomial"])
+def test_kernel_comes_back_to_the_last_bit(tmp_path, kind):
+    kernel = MatchingKernel(rng.normal(size=(1, 9, 3)), Field(rng.normal(size=(1, 10)), BOX, kind))
+    write_kernel(kernel, tmp_path / "k.fits.gz")
+    back = read_kernel(tmp_path / "k.fits.gz")
+    np.testing.assert_array_equal(
+        back.stamps(x=[2050.0, 2060.5], y=[-1.0, 3.0]), kernel.stamps(x=[2050.0, 2060.5], y=[-1.0, 3.0])
+    )
+    assert (back.weights.kind, back.box) == (kind, BOX)
+
+
+def test_no_kernel_in_a_file(tmp_path):
+    write_exposure(make_exposure(), tmp_path / "e.fits")
+    with pytest.raises(FormatError, match=r"e\.fits: holds no KERNEL and KERNEL_WEIGHTS; it has PRIMARY, IMAGE, MASK"):
+        read_kernel(tmp_path / "e.fits")
+    with pytest.raises(FormatError, match=r"e\.fits: holds no table QUALITY"):
+        read_quality(tmp_path / "e.fits")
+    with pytest.raises(FileNotFoundError, match=r"k\.fits"):
+        read_kernel(tmp_path / "k.fits")
+
+
+def test_nothing_is_overwritten_unless_told(tmp_path):
+    path = tmp_path / "e.fits"
+    path.write_text("dear to me")
+    for write, what in (
+        (write_exposure, make_exposure()),
+        (write_matched, make_matched()),
+        (write_kernel, make_matched().kernel),
+    ):
+        with pytest.raises(FileExistsError, match=r"e\.fits.*--overwrite"):
+            write(what, path)
+    assert path.read_text() == "dear to me"
+    write_exposure(make_exposure(), path, overwrite=True)
+    assert read_exposure(path).box == BOX
+    assert os.listdir(tmp_path) == ["e.fits"]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz", "fits.fz"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, suffix):
+    path = tmp_path / f"e.{suffix}"
+    path.write_text("dear to me")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2880, hard))
+    try:
+        with pytest.raises(OSError, match=f"e.{suffix}"):
+            write_matched(make_matched(), path, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "dear to me"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_an_error_on_the_way_leaves_nothing(tmp_path):
+    matched = make_matched()
+    matched.quality = None
+    with pytest.raises(AttributeError):
+        write_matched(matched, tmp_path / "m.fits")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_without_permission(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(PermissionError, match="nothing was written"):
+        write_exposure(make_exposure(), closed / "e.fits")
+    assert os.listdir(closed) == []
+
+
+def test_outputs_that_make_no_sense(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"directory .*nowhere does not exist"):
+        write_exposure(make_exposure(), tmp_path / "nowhere" / "e.fits")
+    with pytest.raises(InputError, match=r"must end in \.fits"):
+        write_exposure(make_exposure(), tmp_path / "e.png")
+    (tmp_path / "d.fits").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_exposure(make_exposure(), tmp_path / "d.fits", overwrite=True)
+
+
+def test_gzipped_output_is_gzip_without_the_scratch_name(tmp_path):
+    write_exposure(make_exposure(), tmp_path / "e.fits.gz")
+    content = (tmp_path / "e.fits.gz").read_bytes()
+    assert b".part" not in content[:64]
+    assert gzip.decompress(content).startswith(b"SIMPLE  =")
