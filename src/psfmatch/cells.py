@@ -130,8 +130,9 @@ def sample_cells(
         )
     skipped: dict[int, str] = {}
     own = science.shape if pad_science else shape
-    stamps = [_evaluate(science, x, y, own, skipped), _evaluate(target, x, y, shape, skipped)]
-    stamps[0] = stamps[0] if own == shape else resized(stamps[0], shape)
+    stamps: list[FloatArray] = [_evaluate(science, x, y, own, skipped), _evaluate(target, x, y, shape, skipped)]
+    if own != shape:
+        stamps[0] = resized(stamps[0], shape)
     good = np.array([k not in skipped for k in range(x.size)])
     if not good.any():
         first = next(iter(skipped.values()))

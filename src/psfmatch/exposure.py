@@ -92,14 +92,18 @@ class Mask:
         return np.asarray((self.array & bits) != 0)
 
     def with_planes(self, names: Iterable[str]) -> Mask:
-        """The mask with these planes added where it lacks them, each on the lowest free bit."""
+        """The mask with these planes added where it lacks them, each on a bit that no plane and no pixel uses."""
+        missing = [name for name in names if name not in self.planes]
+        if not missing:
+            return self
+        used = int(np.bitwise_or.reduce(self.array, axis=None))
+        taken = {bit for bit in range(63) if used >> bit & 1} | set(self.planes.values())
         planes = dict(self.planes)
-        for name in names:
-            if name not in planes:
-                wanted = MASK_PLANES.get(name, 0)
-                taken = set(planes.values())
-                planes[name] = wanted if wanted not in taken else min(set(range(63)) - taken)
-        needed = np.int64 if max(planes.values(), default=0) > 30 else self.array.dtype
+        for name in missing:
+            wanted = MASK_PLANES.get(name, -1)
+            planes[name] = wanted if wanted >= 0 and wanted not in taken else min(set(range(63)) - taken)
+            taken.add(planes[name])
+        needed = np.min_scalar_type(1 << max(planes.values()))
         return Mask(self.array.astype(np.promote_types(needed, self.array.dtype), copy=False), planes)
 
     def __repr__(self) -> str:

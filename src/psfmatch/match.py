@@ -140,7 +140,7 @@ def matching_kernel(
     """
     constant = box is None
     region = Box(0, 0, 1, 1) if box is None else box
-    chosen = solver or (AlardLupton(order=0, cell_shape=(1, 1)) if constant else AlardLupton())
+    chosen = solver or (AlardLupton(order=0) if constant else AlardLupton())
     return _solve(as_psf(science), as_psf(target), region, chosen, 1.0, throw)
 
 

@@ -450,7 +450,7 @@ class FunctionPSF(PSF):
     """
 
     function: Callable[[float, float], FloatArray]
-    shape: tuple[int, int]
+    shape: tuple[int, int] = (0, 0)  # always given; a default is what makes it a field over the property
     normalize: bool = False
 
     def __post_init__(self) -> None:

@@ -79,16 +79,17 @@ class Quality:
 FIGURES = tuple(f.name for f in fields(Quality) if f.name not in ("x", "y"))
 
 
-def check_positions(box: Box, count: int = 25) -> tuple[FloatArray, FloatArray]:
-    """Positions (x, y) spread evenly over the box that fall on no regular grid.
+def check_positions(box: Box, side: int = 5) -> tuple[FloatArray, FloatArray]:
+    """Positions (x, y), one in each of ``side`` x ``side`` equal parts of the box, that fall on no regular grid.
 
-    The first points of the additive recurrence in two dimensions with the plastic number (Roberts 2018), which
-    fills a rectangle evenly for any count.
+    The place within each part is a low-discrepancy sequence (multiples of the plastic number's powers, modulo 1).
     """
     plastic = 1.32471795724474602596
-    k = np.arange(1, count + 1)
+    k = np.arange(side * side)
     ny, nx = box.shape
-    return box.x0 + (0.5 + k / plastic) % 1.0 * (nx - 1), box.y0 + (0.5 + k / plastic**2) % 1.0 * (ny - 1)
+    x = (k % side + (0.5 + k / plastic) % 1.0) / side
+    y = (k // side + (0.5 + k / plastic**2) % 1.0) / side
+    return box.x0 + x * (nx - 1), box.y0 + y * (ny - 1)
 
 
 def measure_quality(

@@ -28,9 +28,10 @@ OUTLIER_SHARE = 0.05
 class FFT:
     """``out(x) = sum_r w_r(x) (B_r * I)(x)``: every basis image by FFT, its weight evaluated at every output pixel.
 
-    Planes are convolved in their own precision.  Pixels that would spoil their block through rounding - NaN,
-    infinities, values beyond 1e5 times the block's spread and 1e3 times its level - never enter a transform: the first two are missing
-    pixels, the last are convolved by direct summation, so that a bad pixel acts inside its own footprint only.
+    Planes are convolved in their own precision, the image without its level.  Pixels that would spoil their block
+    through rounding never enter a transform: NaN and infinities are missing pixels; values beyond 1e5 times the
+    block's spread and 1e3 times its level are convolved by direct summation.  So a bad pixel acts inside its own
+    footprint only.
 
     Parameters
     ----------
@@ -125,26 +126,32 @@ class _Job:
         inside = self._inside(block)
         good = usable(image, noise, flags, self.excluded)
         whole = inside is None and bool(good.all())
-        if not whole:
-            image[~good] = 0.0
-            if noise is not None:
-                noise[~good] = 0.0
+        present = good if inside is None else good & inside
+        # Without its level, the image's rounding errors are those of its contrast.
+        level = image.dtype.type(_level(image[present]))
+        image -= level
+        image[~present] = 0.0
         x = np.arange(block.x0, block.x1, dtype=float) + exposure.box.x0
         y = np.arange(block.y0, block.y1, dtype=float) + exposure.box.y0
         weights = self.kernel.weights(x, y, image.dtype)
+        totals = self.kernel.totals(weights)
         sums = Sums(self.kernel.apply(image, weights), None)
         if noise is not None:
+            noise[~good] = 0.0
             sums.variance = self.squared.apply(noise, self.squared.weights(x, y, noise.dtype))
             np.maximum(sums.variance, 0.0, out=sums.variance)
         spread = _dilated(flags, self.support)
-        if not whole:
-            present = good if inside is None else good & inside
+        if whole:
+            sums.image += level * totals
+        else:
             sums.beyond = np.zeros(block.shape, bool) if inside is None else _dilated(~inside, self.support)
             sums.missing = _dilated(~good if inside is None else inside & ~good, self.support)
+            kept_sum = totals
             if self.options.edge == "renormalize":
+                kept_sum = self.kernel.transformed(present.astype(image.dtype), weights)
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    whole_sum = self.kernel.totals(weights)
-                    sums.kept = self.kernel.transformed(present.astype(image.dtype), weights) / whole_sum
+                    sums.kept = kept_sum / totals
+            sums.image += level * kept_sum
             finish(sums, spread, self.mask, self.options.edge)
         self.image[out] = sums.image
         self.spread[out] = spread
@@ -235,6 +242,11 @@ class _Transformed:
             patch = self.kernel.basis[:, top - y0 : bottom - y0, left - x0 : right - x0]
             local = weights[:, top:bottom, left:right]
             out[top:bottom, left:right] += (value * (local * patch).sum(axis=0)).astype(out.dtype)
+
+
+def _level(values: FloatArray) -> float:
+    """The median of a block's pixels, from a sample of about a thousand."""
+    return float(np.median(values[:: max(1, values.size // 1000)])) if values.size else 0.0
 
 
 def _outliers(cut: FloatArray) -> NDArray[np.intp] | None:

@@ -34,6 +34,8 @@ __all__ = ["PCA", "AlardLupton", "Clipping", "Padding"]
 
 log = logging.getLogger(__name__)
 
+CELL = 128
+
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
@@ -150,8 +152,8 @@ class AlardLupton:
         Total degree of the weights' variation over the field.
     kind : {"chebyshev1", "polynomial"}
         Family of the weights' terms (see `Field`).
-    cell_shape : (int, int)
-        Rows and columns of a cell, in pixels.
+    cell_shape : (int, int), optional
+        Rows and columns of a cell, in pixels; default 128, or less on a small frame, so that ``order + 1`` fit in.
     min_cells : int, optional
         Fewest cells to fit the spatial model to; default as many as it has terms.  With fewer the fit is singular.
     border : {"full", "cut"}
@@ -200,7 +202,7 @@ class AlardLupton:
     fwhm_at: Position | None = None
     order: int = 2
     kind: FieldKind = "chebyshev1"
-    cell_shape: tuple[int, int] = (128, 128)
+    cell_shape: tuple[int, int] | None = None
     min_cells: int | None = None
     border: Literal["full", "cut"] = "full"
     padding: Padding = Padding()
@@ -259,12 +261,18 @@ class AlardLupton:
             science,
             target,
             box,
-            cell_shape=self.cell_shape,
+            cell_shape=self._cell_shape(box),
             size=size,
             fwhm_at=self.fwhm_at,
             pad_science=self.border == "cut",
         )
         return replace(cells, science=cells.science.astype(self.stamps), target=cells.target.astype(self.stamps))
+
+    def _cell_shape(self, box: Box) -> tuple[int, int]:
+        if self.cell_shape is not None:
+            return self.cell_shape
+        ny, nx = (min(CELL, max(1, n // (self.order + 1))) for n in box.shape)
+        return ny, nx
 
     def solve(self, cells: SpatialCellSet, *, box: Box, kernel_sum: float = 1.0) -> Solution:
         """The kernel that turns the science PSF of every cell into the target PSF times ``kernel_sum``.

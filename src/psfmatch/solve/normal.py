@@ -14,7 +14,7 @@ from psfmatch.geometry import FloatArray
 
 __all__ = ["NormalEquations", "designs", "normal_equations"]
 
-CHUNK = 1 << 24
+CHUNK = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +107,17 @@ def _inside(science: FloatArray, target: FloatArray, basis: FloatArray, backgrou
 
 
 def designs(science: FloatArray, basis: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
-    """``B_i*S`` where the footprint lies inside the stamp, for chunks of cells: (chunk, (n, m, v, v))."""
-    s, k = science.shape[1], basis.shape[1]
-    # Circular convolution of the stamp's own length wraps only into the first k - 1 pixels, which are not used.
-    size = fft.next_fast_len(s, real=True)
-    transform = fft.rfft2(basis, (size, size))
-    step = max(1, CHUNK // (len(basis) * size * size))
+    """``B_i*S`` where the footprint lies inside the stamp, for chunks of cells: (chunk, (n, m, v, v)).
+
+    Matrix products: for stamps and kernels of this size they are faster than FFTs, and exact to the last digit of
+    every pixel rather than of the brightest one, which ill-conditioned equations need.
+    """
+    m, k = basis.shape[:2]
+    inside = science.shape[1] - k + 1
+    mirrored = basis[:, ::-1, ::-1].reshape(m, k * k)
+    step = max(1, CHUNK // (inside * k) ** 2)
     for start in range(0, len(science), step):
         chunk = slice(start, min(start + step, len(science)))
-        spectrum = fft.rfft2(science[chunk], (size, size))[:, None] * transform[None]
-        yield chunk, fft.irfft2(spectrum, (size, size))[:, :, k - 1 : s, k - 1 : s]
+        windows = np.lib.stride_tricks.sliding_window_view(science[chunk], (k, k), axis=(1, 2))
+        footprints = windows.reshape(-1, inside * inside, k * k)
+        yield chunk, (mirrored @ footprints.swapaxes(1, 2)).reshape(-1, m, inside, inside)

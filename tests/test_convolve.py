@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+from scipy.signal import convolve2d
+
+from psfmatch import FFT, Box, Direct, Exposure, Field, InputError, Mask, MatchingKernel, convolve
+from psfmatch.exposure import MASK_PLANES
+
+BOX = Box.from_shape((131, 83), y0=-30, x0=500)
+KY, KX = 7, 11
+
+
+@pytest.fixture
+def kernel():
+    """Order 2, asymmetric, with negative pixels, of unit sum everywhere."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[-3:4, -5:6]
+    basis = 0.05 * rng.normal(size=(5, KY, KX))
+    basis[0] = np.exp(-0.5 * ((y - 0.5) ** 2 + (x + 1) ** 2 / 3))
+    basis[0] /= basis[0].sum()
+    basis[1:] -= basis[1:].mean(axis=(1, 2), keepdims=True)
+    coefficients = 0.3 * rng.normal(size=(5, 6))
+    coefficients[0] = [1, 0, 0, 0, 0, 0]
+    return MatchingKernel(basis, Field(coefficients, BOX))
+
+
+def exposure(dtype=np.float64, seed=0, **changes):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(3000.0, 30.0, BOX.shape).astype(dtype)
+    variance = rng.uniform(800, 1000, BOX.shape).astype(dtype)
+    flags = np.where(rng.uniform(size=BOX.shape) < 0.002, 1 << rng.integers(0, 13, BOX.shape), 0).astype(np.int32)
+    flags &= ~(1 << MASK_PLANES["NO_DATA"])
+    return Exposure(image, variance=variance, mask=Mask(flags), box=BOX, unit="adu", meta={"A": 1}).replace(**changes)
+
+
+def test_direct_is_the_definition(kernel):
+    """Three pixels by four nested sums, with the kernel of the output pixel."""
+    e = exposure()
+    out = convolve(e, kernel, convolver=Direct())
+    for row, column in ((3, 5), (70, 40), (127, 77)):
+        k = kernel.stamps(x=BOX.x0 + column, y=BOX.y0 + row)[0]
+        value = noise = flags = 0
+        for j in range(-3, 4):
+            for i in range(-5, 6):
+                weight = k[3 + j, 5 + i]
+                value += weight * e.image[row - j, column - i]
+                noise += weight**2 * e.variance[row - j, column - i]
+                flags |= int(e.mask.array[row - j, column - i])
+        assert out.image[row, column] == pytest.approx(value, rel=1e-12)
+        assert out.variance[row, column] == pytest.approx(noise, rel=1e-12)
+        assert out.mask.array[row, column] == flags
+
+
+@pytest.mark.parametrize("convolver", [Direct(edge="nan"), FFT(edge="nan")], ids=["direct", "fft"])
+def test_a_constant_kernel_is_a_true_convolution(convolver):
+    image = np.random.default_rng(1).normal(size=(5, 9))
+    e = exposure()
+    out = convolve(e, MatchingKernel.constant(image, BOX), convolver=convolver)
+    inner = np.s_[2:-2, 4:-4]
+    np.testing.assert_allclose(out.image[inner], convolve2d(e.image, image, mode="valid"), rtol=1e-11, atol=1e-9)
+    np.testing.assert_allclose(out.variance[inner], convolve2d(e.variance, image**2, mode="valid"), rtol=1e-11)
+
+
+def dirty(dtype):
+    e = exposure(dtype)
+    image, variance, flags = (np.array(a) for a in (e.image, e.variance, e.mask.array))
+    image[50, 60] = np.nan
+    image[20:24, 30:37] = 1e30
+    image[0, 3] = np.inf
+    variance[100, 20] = np.inf
+    variance[101, 40] = np.nan
+    flags[77:90, 10:29] |= 1 << MASK_PLANES["NO_DATA"]
+    return e.replace(image=image, variance=variance, mask=Mask(flags))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("block", [None, 30, 45])
+@pytest.mark.parametrize("options", [{}, {"edge": "nan", "exclude": ()}], ids=["renormalize", "nan"])
+def test_fft_is_the_direct_sum(kernel, dtype, block, options):
+    """With NaN, infinities, a garbage area of 1e30 and pixels without data, at the border and inside."""
+    e = dirty(dtype)
+    truth, fast = (convolve(e, kernel, convolver=c(**options)) for c in (Direct, lambda **o: FFT(block=block, **o)))
+    rtol = 1e-6 if dtype is np.float32 else 1e-12
+    assert fast.image.dtype == fast.variance.dtype == dtype
+    np.testing.assert_array_equal(fast.mask.array, truth.mask.array)
+    sane = ~(np.abs(truth.image) > 1e10)
+    np.testing.assert_allclose(fast.image[sane], truth.image[sane], rtol=rtol)
+    np.testing.assert_allclose(fast.variance, truth.variance, rtol=max(rtol, 3e-5))
+
+
+def test_bad_values_stay_inside_their_footprint(kernel):
+    e = exposure(np.float32)
+    clean = convolve(e, kernel)
+    for value in (np.nan, np.inf, 3e38, -1e20):
+        image = np.array(e.image)
+        image[60, 40] = value
+        out = convolve(e.replace(image=image), kernel)
+        touched = np.zeros(BOX.shape, bool)
+        touched[60 - 3 : 60 + 4, 40 - 5 : 40 + 6] = True
+        noise = np.sqrt(clean.variance[~touched])
+        difference = np.abs(out.image - clean.image)[~touched]
+        assert np.max(difference / noise) < 3e-4
+        assert (out.mask.array[~touched] == clean.mask.array[~touched]).all()
+
+
+def test_a_flat_image_stays_flat_up_to_its_edge_and_says_so(kernel):
+    image = np.full(BOX.shape, 7.0)
+    image[40, 33] = np.nan
+    out = convolve(Exposure(image, variance=np.ones(BOX.shape), box=BOX), kernel)
+    np.testing.assert_allclose(out.image[np.isfinite(out.image)], 7.0, rtol=1e-12)
+    assert np.isfinite(out.image).mean() > 0.995
+    border = np.ones(BOX.shape, bool)
+    border[3:-3, 5:-5] = False
+    assert (out.mask.any_of("EDGE") == border).all()
+    hole = np.zeros(BOX.shape, bool)
+    hole[37:44, 28:39] = True
+    assert (out.mask.any_of("INTRP") == hole).all()
+    assert (out.mask.any_of("NO_DATA") == np.isnan(out.image)).all()
+    assert (np.isinf(out.variance) == np.isnan(out.image)).all()
+
+
+def test_nothing_is_invented_in_the_middle_of_a_hole(kernel):
+    image = np.full(BOX.shape, 7.0)
+    image[30:60, 20:60] = np.nan
+    out = convolve(Exposure(image, box=BOX), kernel)
+    assert np.isnan(out.image[40:50, 30:50]).all()
+    assert out.mask.any_of("NO_DATA")[40:50, 30:50].all()
+
+
+def test_renormalised_noise_against_repeated_draws(kernel):
+    rng = np.random.default_rng(8)
+    variance = rng.uniform(0.5, 2.0, BOX.shape)
+    draws = []
+    for _ in range(300):
+        image = rng.normal(0.0, np.sqrt(variance))
+        image[50:53, 40] = np.nan
+        draws.append(convolve(Exposure(image, variance=variance, box=BOX), kernel, convolver=FFT(threads=1)))
+    scatter = np.nanvar([d.image for d in draws], axis=0)
+    ratio = scatter[np.isfinite(draws[0].variance)] / draws[0].variance[np.isfinite(draws[0].variance)]
+    assert np.mean(ratio) == pytest.approx(1.0, abs=0.01)
+    edge = draws[0].mask.any_of("EDGE", "INTRP") & np.isfinite(draws[0].variance)
+    assert np.mean(scatter[edge] / draws[0].variance[edge]) == pytest.approx(1.0, abs=0.02)
+
+
+def test_parent_frame_offset_changes_nothing(kernel):
+    e = exposure()
+    cut = Box(BOX.y0 + 20, BOX.x0 + 10, BOX.y1 - 30, BOX.x1 - 15)
+    whole, part = convolve(e, kernel), convolve(e.cutout(cut), kernel)
+    inner = cut.grown(-3, -5)
+    for name in ("image", "variance"):
+        a, b = getattr(whole, name)[inner.slices(BOX)], getattr(part, name)[inner.slices(cut)]
+        np.testing.assert_allclose(b, a, rtol=1e-12)
+    assert part.box == cut
+
+
+def test_transposing_everything_transposes_the_result(kernel):
+    e = exposure()
+    swapped = [0, 2, 1, 5, 4, 3]
+    turned = MatchingKernel(
+        kernel.basis.transpose(0, 2, 1),
+        Field(kernel.weights.coefficients[:, swapped], Box(BOX.x0, BOX.y0, BOX.x1, BOX.y1)),
+    )
+    et = Exposure(e.image.T, variance=e.variance.T, mask=Mask(e.mask.array.T), box=turned.box)
+    a, b = convolve(e, kernel), convolve(et, turned)
+    np.testing.assert_allclose(b.image.T, a.image, rtol=1e-12)
+    np.testing.assert_allclose(b.variance.T, a.variance, rtol=1e-4)
+    np.testing.assert_array_equal(b.mask.array.T, a.mask.array)
+
+
+def test_kernels_with_empty_pixels_spread_masks_over_their_support_only():
+    image = np.zeros((5, 7))
+    image[0, 3], image[3, 6] = 0.5, 0.5
+    flags = np.zeros(BOX.shape, np.int32)
+    flags[60, 40] = 2
+    e = Exposure(np.ones(BOX.shape), mask=Mask(flags), box=BOX)
+    for convolver in (Direct(), FFT()):
+        out = convolve(e, MatchingKernel.constant(image, BOX), convolver=convolver)
+        assert np.argwhere(out.mask.array & 2).tolist() == [[58, 40], [61, 43]]
+
+
+def test_what_the_exposure_carries_is_kept_and_the_input_untouched(kernel):
+    e = exposure()
+    before = e.image.copy(), e.variance.copy(), e.mask.array.copy()
+    out = convolve(e, kernel)
+    assert (out.box, out.unit, out.meta) == (e.box, e.unit, e.meta)
+    for a, b in zip(before, (e.image, e.variance, e.mask.array), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert convolve(e.replace(variance=None), kernel).variance is None
+
+
+def test_one_thread_and_many_give_the_same_bits(kernel):
+    e = dirty(np.float32)
+    one, many = (convolve(e, kernel, convolver=FFT(threads=n, block=30)) for n in (1, 8))
+    for name in ("image", "variance"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
+
+
+@pytest.mark.parametrize(
+    ("shape", "convolver", "sentence"),
+    [
+        ((1, 1), None, "smaller than the kernel"),
+        ((6, 90), Direct(), "smaller than the kernel"),
+        ((90, 90), FFT(block=21), "larger block"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused(kernel, shape, convolver, sentence):
+    with pytest.raises(InputError, match=sentence):
+        convolve(Exposure(np.ones(shape)), kernel, convolver=convolver)
+
+
+@pytest.mark.parametrize("options", [{"edge": "zero"}, {"threads": 0}])
+def test_bad_options_are_refused(options):
+    with pytest.raises(InputError, match="FFT"):
+        FFT(**options)
