@@ -3,6 +3,9 @@
 import gzip
 import os
 import resource
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import numpy as np
@@ -131,7 +134,7 @@ def test_exposure_comes_back_with_its_psf(tmp_path, psf):
 
 def test_what_cannot_be_stored_is_said(tmp_path):
     psf = FunctionPSF(lambda x, y: np.ones((3, 3)), (3, 3))
-    exposure = make_exposure(psf=psf, meta={"GOOD": 1, "BAD": [1, 2], "NAN": np.nan, "UMLAUT": "ä"})
+    exposure = make_exposure(psf=psf, meta={"GOOD": 1, "BAD": [1, 2], "NAN": np.nan, "UMLAUT": "ä", "NAXIS1": 7})
     with pytest.warns(PsfMatchWarning) as caught:
         write_exposure(exposure, tmp_path / "e.fits")
     said = [str(w.message) for w in caught]
@@ -257,3 +260,18 @@ def test_gzipped_output_is_gzip_without_the_scratch_name(tmp_path):
     content = (tmp_path / "e.fits.gz").read_bytes()
     assert b".part" not in content[:64]
     assert gzip.decompress(content).startswith(b"SIMPLE  =")
+
+
+def test_threads_do_not_disturb_each_other(tmp_path):
+    """Eight at once read and write, and the filters of warnings are afterwards what they were."""
+    exposure, barrier, filters = make_exposure(), Barrier(8), list(warnings.filters)
+
+    def work(k):
+        barrier.wait()
+        write_exposure(exposure, tmp_path / f"{k}.fits")
+        return read_exposure(tmp_path / f"{k}.fits")
+
+    with ThreadPoolExecutor(8) as pool:
+        for back in pool.map(work, range(8)):
+            assert_same(back, exposure)
+    assert warnings.filters == filters

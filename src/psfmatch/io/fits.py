@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +23,11 @@ from numpy.typing import NDArray
 from psfmatch.errors import FormatError, PsfMatchError
 from psfmatch.io.files import existing_file
 
-__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane"]
+__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet"]
 
 DAMAGE = r"(?s).*(truncated|Error validating header|corrupted|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
+_FILTERS = threading.RLock()
 BLOCK = 2880
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
@@ -43,22 +45,32 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
     """
     existing_file(path)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=AstropyWarning)
-            warnings.filterwarnings("error", message=DAMAGE, category=AstropyWarning)
-            with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
-                source, size, verify = _source(raw, path)
-                with fits.open(source, memmap=False, checksum=verify) as hdus:
-                    len(hdus)  # reads every header, so that a file cut off anywhere is found out now
-                    _check_count(hdus)
-                    _check_sizes(hdus, size)
-                    yield hdus
+        with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
+            source, size, verify = _source(raw, path)
+            with quiet(error=DAMAGE), fits.open(source, memmap=False, checksum=verify) as hdus:
+                len(hdus)  # reads every header, so that a file cut off anywhere is found out now
+                _check_count(hdus)
+                _check_sizes(hdus, size)
+                yield hdus
     except (PsfMatchError, FileNotFoundError):
         raise
     except MemoryError as error:
         raise FormatError(f"{path}: does not fit into memory ({error})") from error
     except Exception as error:
         raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
+
+
+@contextmanager
+def quiet(*, error: str | None = None) -> Iterator[None]:
+    """Silence astropy's warnings, but for those that match a pattern, which become errors.
+
+    Python's filters belong to the whole process, so that one thread at a time may change them.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=AstropyWarning)
+        if error is not None:
+            warnings.filterwarnings("error", message=error, category=AstropyWarning)
+        yield
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from astropy.wcs import WCS
 
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.geometry import Box
+from psfmatch.io.fits import quiet
 
 __all__ = ["box_cards", "meta_of", "origin_of", "put_cards", "unit_of", "wcs_cards", "wcs_of"]
 
@@ -60,8 +61,12 @@ def meta_of(*headers: fits.Header, without_world: bool) -> dict[str, Any]:
 
 
 def put_cards(header: fits.Header, meta: Mapping[str, Any], *, prefix: str = "") -> None:
-    """Write a mapping as cards; what FITS cannot hold is left out with one warning that lists it."""
-    lost = [str(key) for key, value in meta.items() if not _put(header, prefix + str(key), value)]
+    """Write a mapping as cards; what FITS cannot hold is left out with one warning that lists it.
+
+    Cards that describe a file, such as NAXIS1, describe another one, and are passed over.
+    """
+    wanted = {key: value for key, value in meta.items() if prefix or not STRUCTURE.fullmatch(str(key).upper())}
+    lost = [str(key) for key, value in wanted.items() if not _put(header, prefix + str(key), value)]
     if lost:
         warnings.warn(f"FITS cannot hold these cards, left out: {', '.join(lost)}", PsfMatchWarning, stacklevel=3)
 
@@ -77,8 +82,7 @@ def _put(header: fits.Header, key: str, value: Any) -> bool:
                 header.add_comment(line) if key == "COMMENT" else header.add_history(line)
             return True
         plain = re.fullmatch(r"[A-Z0-9_-]{1,8}", key) is not None
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", AstropyWarning)
+        with quiet(error=""):
             card = fits.Card(key if plain else f"HIERARCH {key}", value)
             card.image  # noqa: B018  (formats the card: what does not fit fails here)
             header.set(card.keyword if plain else f"HIERARCH {key}", value)
@@ -98,9 +102,7 @@ def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
     if "CTYPE1" not in header:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            warnings.filterwarnings("error", message=r"(?s).*value was expected")
+        with quiet(error=r"(?s).*value was expected"):
             wcs = WCS(header, fobj=hdus)
             wcs = wcs.celestial if wcs.naxis != 2 else wcs
             if wcs.naxis != 2:
@@ -128,8 +130,7 @@ def wcs_cards(wcs: WCS) -> fits.Header:
     """The WCS as cards."""
     if wcs.cpdis1 or wcs.cpdis2 or wcs.det2im1 or wcs.det2im2:
         warnings.warn("the WCS has distortion tables, which are not written", PsfMatchWarning, stacklevel=3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with quiet():
         return wcs.to_header(relax=True)
 
 

@@ -12,6 +12,7 @@ All numbers are stored as they are in memory: what is read back is equal to the 
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def write_kernel(kernel: MatchingKernel, path: PathLike, *, overwrite: bool = Fa
     OSError
         If the file cannot be written; nothing is left behind.
     """
-    target, _ = split_extension(path)
+    target = Path(path)
     fits_suffix(target)
     with atomic_output(target, overwrite=overwrite) as out:
         pair = basis_hdus("KERNEL", kernel.basis, kernel.weights)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from psfmatch.errors import InputError
 from psfmatch.exposure import MASK_PLANES, Mask
 
-__all__ = ["mask_from", "plane_cards"]
+__all__ = ["mask_from"]
 
 DECAM_CODES = {1: "BAD", 2: "NO_DATA", 3: "SAT", 4: "SAT", 5: "CR", 6: "SUSPECT", 7: "SUSPECT", 8: "SUSPECT"}
 DECAM_BITS = {0: "BAD", 1: "SAT", 2: "INTRP", 4: "CR", 6: "SAT", 7: "SUSPECT"}
@@ -132,8 +132,3 @@ def _from_unknown(array: NDArray[Any]) -> Mask:
         return bad
     bits = _from_bits(array, {}, rest="BIT")
     return Mask(bits.array | bad.array, bits.planes)
-
-
-def plane_cards(mask: Mask) -> dict[str, int]:
-    """The names of the planes as Rubin's ``MP_<plane>`` cards."""
-    return {f"MP_{name}": bit for name, bit in mask.planes.items()}

@@ -24,6 +24,7 @@ both without loss.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,9 @@ from numpy.typing import NDArray
 
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.exposure import Exposure
-from psfmatch.io.files import PathLike, atomic_output, fits_suffix, split_extension
+from psfmatch.io.files import PathLike, atomic_output, fits_suffix
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
-from psfmatch.io.masks import plane_cards
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 
 __all__ = ["write_exposure", "write_matched"]
@@ -94,7 +94,7 @@ def write_matched(matched: Any, path: PathLike, *, overwrite: bool = False) -> N
 
 
 def _write(exposure: Exposure, path: PathLike, extensions: Any, summary: dict[str, Any], *, overwrite: bool) -> None:
-    target, _ = split_extension(path)
+    target = Path(path)
     tiles = fits_suffix(target) == ".fz"
     with atomic_output(target, overwrite=overwrite) as out:
         more = extensions()
@@ -117,7 +117,7 @@ def _plane_hdus(exposure: Exposure, *, tiles: bool) -> list[Any]:
     if exposure.unit:
         image.header["BUNIT"] = exposure.unit
     mask = _plane_hdu(exposure.mask.array, "MASK", place, tiles=tiles)
-    put_cards(mask.header, plane_cards(exposure.mask))
+    put_cards(mask.header, exposure.mask.planes, prefix="MP_")
     hdus = [image, mask]
     if exposure.variance is not None:
         hdus.append(_plane_hdu(exposure.variance, "VARIANCE", place, tiles=tiles))
