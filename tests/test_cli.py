@@ -245,6 +245,15 @@ def test_warnings_go_to_stderr_and_json(run, image, tmp_path):
     assert (quiet.stdout, quiet.stderr, quiet.exit_code) == ("", "", 0)
 
 
+def test_verbose_says_what_was_chosen(run, image, tmp_path):
+    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "a.fits", "-v")
+    assert "kernel_size" in result.stdout
+    assert "solved in" in result.stderr
+    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "b.fits")
+    assert "kernel_size" not in result.stdout
+    assert result.stderr == ""
+
+
 def test_kernel_then_apply_is_match(run, image, tmp_path):
     kernel, out, whole = (tmp_path / f"{name}.fits" for name in ("kernel", "out", "whole"))
     result = run("kernel", PSF, TARGET, "--shape", 131, 151, "-o", kernel, "--json")

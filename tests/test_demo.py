@@ -1,8 +1,10 @@
 """The main job on real frames: the stars have the target's width."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 import psfmatch
 from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, TARGET_FWHM, demo_data, measured
+from psfmatch.plots import AFTER, BEFORE, BeforeAfter, before_after
 from psfmatch.stars import find_stars, fit_moffat
 
 
@@ -62,6 +65,15 @@ def test_model_error_is_told_apart(demo):
     fwhm = demo[1]["images"]["N3"]["star"]["fwhm"]
     assert fwhm["before"] / fwhm["model"] - 1 == pytest.approx(-0.032, abs=0.01)
     assert fwhm["after"] < 0.995 * TARGET_FWHM
+
+
+def test_readme_has_these_widths(demo):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for name, frame in demo[1]["images"].items():
+        (row,) = re.findall(rf"^ +{name} .*", readme, re.MULTILINE)
+        before, _, model, _, after, _ = (float(n) for n in re.findall(r"[+-]?\d+\.\d+", row))
+        fwhm = frame["star"]["fwhm"]
+        assert (before, model, after) == pytest.approx((fwhm["before"], fwhm["model"], fwhm["after"]), abs=0.004)
 
 
 def test_never_overwrites_in_silence(demo, tmp_path, monkeypatch):
@@ -155,3 +167,20 @@ def test_demo_frames_are_read_with_everything():
         assert exposure.variance is not None
         assert exposure.psf is not None
         assert exposure.pixel_scale == pytest.approx(0.262, abs=0.002)
+
+
+def test_picture_shows_what_was_measured():
+    target = psfmatch.MoffatPSF(fwhm=5.0, beta=3.5)
+    before = star_field(psfmatch.MoffatPSF(fwhm=3.6, beta=3.0))
+    after = star_field(target)
+    star, matched = (fit_moffat(exposure, x=45, y=0) for exposure in (before, after))
+    figure = before_after([BeforeAfter("a frame", before, after, star, matched, target_fwhm=5.0)] * 2)
+    left, right, _, growth = figure.axes[:4]
+    assert left.get_ylabel() == "a frame"
+    assert f"FWHM {star.fwhm:.2f} px" in [text.get_text() for text in left.texts]
+    assert f"FWHM {matched.fwhm:.2f} px" in [text.get_text() for text in right.texts]
+    curves = {line.get_color(): line.get_ydata() for line in growth.lines[1:]}
+    assert np.max(curves[BEFORE]) > 10.0
+    assert np.max(np.abs(curves[AFTER])) < 0.5
+    with pytest.raises(psfmatch.InputError, match="no PSF"):
+        BeforeAfter("a frame", before, after.replace(psf=None), star, matched, target_fwhm=5.0)

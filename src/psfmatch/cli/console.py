@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import logging
 import math
 import sys
 import warnings
@@ -29,7 +30,7 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else there.")
     @click.option("--progress/--no-progress", default=None, help="Progress on stderr.  [default: on a terminal]")
-    @click.option("-v", "--verbose", is_flag=True, help="Say more: what the solver chose, and all warnings.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more: what the solver chose, the log, and all warnings.")
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
     @click.option("--traceback", is_flag=True, help="Show where in the program an error arose.")
     @functools.wraps(function)
@@ -44,7 +45,7 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
             traceback=traceback,
         )
         code = OK
-        with console.guard() as failures:
+        with console.logged(), console.guard() as failures:
             code = function(console, *args, **options) or OK
         if failures:
             code = failures[0]
@@ -113,6 +114,21 @@ class Console:
             with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
                 task = bar.add_task("", total=total, completed=-1)
                 yield lambda name: bar.update(task, advance=1, description=name)
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """With ``--verbose``, what the package logs goes to stderr."""
+        logger, handler = logging.getLogger("psfmatch"), logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        level = logger.level
+        if self.verbose:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
     @contextmanager
     def guard(self, about: str = "") -> Iterator[list[int]]:
