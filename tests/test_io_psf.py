@@ -155,6 +155,17 @@ def test_image_stamp_is_believed_or_normalised(tmp_path):
     assert psf.image.sum() == pytest.approx(1.0)
 
 
+def test_padding_behind_the_last_extension_is_harmless(tmp_path):
+    core = gaussian((19, 15), 1.0)
+    path = image_file(tmp_path / "stamp.fits", core / core.sum())
+    for tail in (b"\n", bytes(28800)):
+        (tmp_path / "padded.fits").write_bytes(path.read_bytes() + tail)
+        np.testing.assert_array_equal(read_psf(tmp_path / "padded.fits").image, read_psf(path).image)
+    (tmp_path / "padded.fits").write_bytes(path.read_bytes() + b"garbled!" * 720)
+    with pytest.raises(FormatError, match=r"padded\.fits"):
+        read_psf(tmp_path / "padded.fits")
+
+
 def broken(what):
     core = gaussian((19, 15), 1.0)
     return {

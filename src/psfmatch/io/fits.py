@@ -25,7 +25,7 @@ from psfmatch.io.files import existing_file
 
 __all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet"]
 
-DAMAGE = r"(?s).*(truncated|Error validating header|corrupted|sum verification failed)"
+DAMAGE = r"(?s).*(truncated|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
 _FILTERS = threading.RLock()
 BLOCK = 2880
@@ -51,6 +51,7 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
                 len(hdus)  # reads every header, so that a file cut off anywhere is found out now
                 _check_count(hdus)
                 _check_sizes(hdus, size)
+                _check_tail(hdus, source)
                 yield hdus
     except (PsfMatchError, FileNotFoundError):
         raise
@@ -110,6 +111,15 @@ def _check_count(hdus: fits.HDUList) -> None:
     expected = hdus[0].header.get("NEXTEND")
     if "PSFMATCH" in hdus[0].header and isinstance(expected, int) and len(hdus) - 1 < expected:
         raise FormatError(f"{hdus.filename()}: {len(hdus) - 1} of {expected} extensions are there; the file is cut off")
+
+
+def _check_tail(hdus: fits.HDUList, source: BinaryIO) -> None:
+    """What stands behind the last HDU may be padding, or a stray newline, but not something lost."""
+    last = hdus[-1].fileinfo()
+    source.seek(last["datLoc"] + last["datSpan"])
+    tail = source.read()
+    if tail and (b"XTENSION".startswith(tail[:8]) or (len(tail) >= BLOCK and tail.strip(b"\0 \n"))):
+        raise FormatError(f"{hdus.filename()}: HDU {len(hdus)} is cut off or damaged")
 
 
 def _check_sizes(hdus: fits.HDUList, size: int) -> None:
