@@ -8,7 +8,7 @@ from typing import Any
 from psfmatch.fields import n_terms
 from psfmatch.lsst.cells import SpatialCellSet
 from psfmatch.lsst.kernels import LinearCombinationKernel
-from psfmatch.solve import Solution
+from psfmatch.solve import Outcome, Solution
 
 __all__ = ["findings"]
 
@@ -21,7 +21,7 @@ def findings(cells: SpatialCellSet, solution: Solution, kernel: LinearCombinatio
     notes = solution.statistics
     center = solution.kernel.box.center
     out: list[Finding] = []
-    if not solution.outcome.ok:
+    if solution.outcome is Outcome.SINGULAR:
         out.append((WARNING, solution.outcome.value))
     total = kernel.kernel.sums(x=center.x, y=center.y)[0]
     out.append((INFO, f"Kernel sum {total:.6g}, {kernel.getWidth()} x {kernel.getHeight()} px."))
