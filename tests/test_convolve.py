@@ -102,6 +102,17 @@ def test_bad_values_stay_inside_their_footprint(kernel):
         assert (out.mask.array[~touched] == clean.mask.array[~touched]).all()
 
 
+def test_with_nan_edges_each_plane_is_for_itself(kernel):
+    e = exposure()
+    image, variance = np.array(e.image), np.array(e.variance)
+    image[60, 40], variance[90, 30] = np.nan, np.inf
+    out = convolve(e.replace(image=image, variance=variance), kernel, convolver=FFT(edge="nan", exclude=()))
+    assert np.isnan(out.image[60, 40])
+    assert np.isfinite(out.variance[60, 40])
+    assert np.isfinite(out.image[90, 30])
+    assert not np.isfinite(out.variance[90, 30])
+
+
 def test_a_flat_image_stays_flat_up_to_its_edge_and_says_so(kernel):
     image = np.full(BOX.shape, 7.0)
     image[40, 33] = np.nan

@@ -108,7 +108,7 @@ def test_matching_stamps_needs_no_exposure():
     s, t = (p.stamps(x=0, y=0, shape=(41, 41))[0] for p in (SCIENCE, TARGET))
     solution = matching_kernel(s, t)
     image = solution.kernel.stamps(x=0.0, y=0.0)[0]
-    assert image.sum() == pytest.approx(1.0)
+    assert image.sum() == pytest.approx(1.0, abs=1e-3)
     np.testing.assert_array_equal(solution.kernel.stamps(x=500.0, y=-3.0)[0], image)
 
 

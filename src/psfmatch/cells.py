@@ -15,7 +15,7 @@ from psfmatch.moments import fwhm as profile_fwhm
 from psfmatch.moments import moments_fwhm
 from psfmatch.psf import PSF
 
-__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "sample_cells"]
+__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "sample_at", "sample_cells"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +119,40 @@ def sample_cells(
     InputError
         If ``size`` is even.
     """
-    shape = odd_shape((size, size), "PSF stamps of the cells")
     region, x, y = cell_positions(box, cell_shape)
+    return sample_at(
+        science,
+        target,
+        region,
+        x=x,
+        y=y,
+        size=size,
+        cell_shape=cell_shape,
+        fwhm_at=fwhm_at or box.center,
+        pad_science=pad_science,
+    )
+
+
+def sample_at(
+    science: PSF,
+    target: PSF,
+    box: Box,
+    *,
+    x: FloatArray,
+    y: FloatArray,
+    size: int,
+    cell_shape: tuple[int, int] | None = None,
+    fwhm_at: Position | None = None,
+    pad_science: bool = False,
+) -> SpatialCellSet:
+    """Realise both PSFs at given positions over a box; as `sample_cells` in all else."""
+    shape = odd_shape((size, size), "PSF stamps of the cells")
     if not target.resizable and target.shape != shape:
         warnings.warn(
             f"the target PSF is a fixed image of {target.shape[1]} x {target.shape[0]} px: "
             f"it is padded with zeros or cut to the {size} x {size} px of the science PSF",
             PsfMatchWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     skipped: dict[int, str] = {}
     own = science.shape if pad_science else shape
@@ -141,8 +167,8 @@ def sample_cells(
     where = fwhm_at or box.center
     widths = [_width_at(psf, where, x[good], y[good], s) for psf, s in ((science, own), (target, shape))]
     return SpatialCellSet(
-        region,
-        (int(cell_shape[0]), int(cell_shape[1])),
+        box,
+        cell_shape or box.shape,
         x[good],
         y[good],
         stamps[0][good],

@@ -99,7 +99,7 @@ def match(
     solved = time.perf_counter()
     matched = convolve(exposure, solution.kernel, convolver=convolver)
     log.info("solved in %.2f s, convolved in %.2f s", solved - start, time.perf_counter() - solved)
-    quality = _quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
+    quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
     log.info("%r", quality)
     psf = with_size(wanted, max(solution.cells.stamp_shape))
     return Matched(matched.replace(psf=psf), solution.kernel, quality, solution)
@@ -120,9 +120,9 @@ def matching_kernel(
     science, target : PSF or array
         Models, or plain stamps (sy, sx) of odd size.
     box : Box, optional
-        The region over which the PSFs vary; default one cell at the origin, enough for PSFs that do not vary.
+        The region over which the PSFs vary; default the pixel at the origin, enough for PSFs that do not vary.
     solver : Solver, optional
-        Default `AlardLupton`; without a box its spatial order is 0.
+        Default `AlardLupton`.
     throw : bool
         Raise `MatchError` where the outcome is bad.
 
@@ -138,15 +138,14 @@ def matching_kernel(
     PSFError
         If a stamp cannot be used as a PSF.
     """
-    constant = box is None
     region = Box(0, 0, 1, 1) if box is None else box
-    chosen = solver or (AlardLupton(order=0) if constant else AlardLupton())
+    chosen = AlardLupton(order=0) if solver is None and box is None else solver
     return _solve(as_psf(science), as_psf(target), region, chosen, 1.0, throw)
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
-    chosen = AlardLupton() if solver is None else solver
-    cells = chosen.sample(science, target, box)
+    solution = (AlardLupton() if solver is None else solver).solution(science, target, box, kernel_sum=kernel_sum)
+    cells = solution.cells
     if cells.skipped:
         x, y, why = cells.skipped[0]
         warnings.warn(
@@ -155,7 +154,6 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
             PsfMatchWarning,
             stacklevel=3,
         )
-    solution = chosen.solve(cells, box=box, kernel_sum=kernel_sum)
     if not solution.outcome.ok:
         if throw:
             raise MatchError(solution.outcome.value, solution)
@@ -169,7 +167,7 @@ def _target(target: Target, pixel_scale: float | None) -> PSF:
     return as_psf(target)
 
 
-def _quality(solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float) -> Quality:
+def measured_quality(solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float) -> Quality:
     """The quality where both PSFs can be evaluated, at positions off the grid of the cells."""
     x, y = check_positions(box)
     good: list[Quality] = []

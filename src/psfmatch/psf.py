@@ -75,6 +75,11 @@ class PSF(ABC):
         """Whether stamps of any shape are true, rather than padded with zeros or cut."""
         return False
 
+    @property
+    def constant(self) -> bool:
+        """Whether the stamps are the same at every position."""
+        return False
+
     def _shape(self, shape: tuple[int, int] | None) -> tuple[int, int]:
         return self.shape if shape is None else odd_shape(shape, "stamp shape")
 
@@ -153,6 +158,10 @@ class AnalyticPSF(PSF):
 
     @property
     def resizable(self) -> bool:
+        return True
+
+    @property
+    def constant(self) -> bool:
         return True
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
@@ -337,6 +346,10 @@ class ImagePSF(PSF):
     @property
     def shape(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def constant(self) -> bool:
+        return True
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, _ = as_positions(x, y)

@@ -40,17 +40,17 @@ class Direct:
         check_sizes(exposure, kernel)
         mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
         excluded = mask.bits(*(name for name in self.exclude if name in mask.planes))
-        good = usable(exposure.image, exposure.variance, mask.array, excluded)
+        good, sure = usable(exposure.image, exposure.variance, mask.array, excluded, self.edge)
         planes = [np.where(good, exposure.image, 0.0).astype(float), good.astype(float)]
         variance = exposure.variance
-        noise = None if variance is None else np.where(good, variance, 0.0).astype(float)
+        noise = None if variance is None else np.where(sure, variance, 0.0).astype(float)
 
         box = exposure.box
         weights = kernel.weights.on_grid(x=np.arange(box.x0, box.x1), y=np.arange(box.y0, box.y1))
         totals = np.tensordot(kernel.basis.sum(axis=(1, 2)), weights, axes=1)
         sums = [np.zeros(exposure.shape) for _ in range(3)]
         spread = np.zeros_like(mask.array)
-        beyond, missing = np.zeros((2, *exposure.shape), bool)
+        beyond, missing, unsure = np.zeros((3, *exposure.shape), bool)
         for u_y, u_x in np.argwhere(kernel.support):
             shift = int(u_y) - kernel.shape[0] // 2, int(u_x) - kernel.shape[1] // 2
             value = np.tensordot(kernel.basis[:, u_y, u_x], weights, axes=1)
@@ -61,9 +61,10 @@ class Direct:
             spread |= _shifted(mask.array, shift)
             beyond |= _shifted(np.ones(exposure.shape, bool), shift) == 0
             missing |= _shifted(~good, shift)
+            unsure |= _shifted(~sure, shift)
         with np.errstate(divide="ignore", invalid="ignore"):
             kept = sums[1] / totals
-        result = Sums(sums[0], None if noise is None else sums[2], kept, beyond, missing)
+        result = Sums(sums[0], None if noise is None else sums[2], kept, beyond, missing, unsure)
         finish(result, spread, mask, self.edge)
         image = result.image.astype(exposure.image.dtype)
         if variance is not None and result.variance is not None:

@@ -124,8 +124,8 @@ class _Job:
         image = self._cut(exposure.image, block)
         noise = None if exposure.variance is None else self._cut(exposure.variance, block)
         inside = self._inside(block)
-        good = usable(image, noise, flags, self.excluded)
-        whole = inside is None and bool(good.all())
+        good, sure = usable(image, noise, flags, self.excluded, self.options.edge)
+        whole = inside is None and bool(good.all()) and bool(sure.all())
         present = good if inside is None else good & inside
         # Without its level, the image's rounding errors are those of its contrast.
         level = image.dtype.type(_level(image[present]))
@@ -137,7 +137,7 @@ class _Job:
         totals = self.kernel.totals(weights)
         sums = Sums(self.kernel.apply(image, weights), None)
         if noise is not None:
-            noise[~good] = 0.0
+            noise[~sure] = 0.0
             sums.variance = self.squared.apply(noise, self.squared.weights(x, y, noise.dtype))
             np.maximum(sums.variance, 0.0, out=sums.variance)
         spread = _dilated(flags, self.support)
@@ -145,7 +145,9 @@ class _Job:
             sums.image += level * totals
         else:
             sums.beyond = np.zeros(block.shape, bool) if inside is None else _dilated(~inside, self.support)
-            sums.missing = _dilated(~good if inside is None else inside & ~good, self.support)
+            sums.missing, sums.unsure = (
+                _dilated(~a if inside is None else inside & ~a, self.support) for a in (good, sure)
+            )
             kept_sum = totals
             if self.options.edge == "renormalize":
                 kept_sum = self.kernel.transformed(present.astype(image.dtype), weights)

@@ -36,8 +36,9 @@ class Sums:
         ``sum K I`` and ``sum K^2 var`` (None without a variance).
     kept : array or None
         ``sum K`` over the usable pixels, divided by the whole kernel sum; None where every footprint is whole.
-    beyond, missing : array of bool, or None
-        Where the footprint reaches beyond the frame, and where it holds an unusable pixel.
+    beyond, missing, unsure : array of bool, or None
+        Where the footprint reaches beyond the frame, and where it holds an unusable pixel of the image, or of the
+        variance.
     """
 
     image: FloatArray
@@ -45,6 +46,7 @@ class Sums:
     kept: FloatArray | None = None
     beyond: NDArray[np.bool_] | None = None
     missing: NDArray[np.bool_] | None = None
+    unsure: NDArray[np.bool_] | None = None
 
 
 def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
@@ -58,15 +60,23 @@ def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
 
 
 def usable(
-    image: FloatArray, variance: FloatArray | None, mask: NDArray[np.integer[Any]], excluded: int
-) -> NDArray[np.bool_]:
-    """Pixels that carry information: finite, of finite variance, and in none of the excluded planes."""
+    image: FloatArray, variance: FloatArray | None, mask: NDArray[np.integer[Any]], excluded: int, edge: Edge
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels of the image, and of the variance, that carry information.
+
+    ``renormalize``: a pixel counts in both planes or in neither; it must be finite, of finite variance, and in none
+    of the excluded planes.  ``nan``: each plane for itself, as in Rubin's software.
+    """
     good = np.isfinite(image)
-    if variance is not None:
-        good &= np.isfinite(variance)
     if excluded:
         good &= (mask & excluded) == 0
-    return good
+    if variance is None:
+        return good, good
+    sure = np.isfinite(variance)
+    if edge == "nan":
+        return good, sure
+    good &= sure
+    return good, good
 
 
 def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge) -> None:
@@ -85,7 +95,7 @@ def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge)
         broken = sums.beyond | sums.missing
         sums.image[broken] = np.nan
         if sums.variance is not None:
-            sums.variance[sums.missing] = np.nan
+            sums.variance[sums.unsure] = np.nan
             sums.variance[sums.beyond] = np.inf
         spread[sums.beyond] = mask.bits("NO_DATA")
         return

@@ -21,7 +21,7 @@ from psfmatch.lsst.convolver import Interpolated
 from psfmatch.lsst.diagnostics import findings
 from psfmatch.lsst.kernels import LinearCombinationKernel
 from psfmatch.lsst.options import basis_metadata, idle_fields, solver_from_config
-from psfmatch.match import Matched, _quality
+from psfmatch.match import Matched, measured_quality
 from psfmatch.psf import PSF, as_psf, with_size
 from psfmatch.solve import Solution
 
@@ -163,7 +163,7 @@ class ModelPsfMatchTask:
                     kernelSum,
                 )
         matched = convolved.replace(psf=built.referencePsfModel)
-        quality = _quality(fit.spatialSolution, exposure.psf, built.referencePsfModel, exposure.box, kernelSum)
+        quality = measured_quality(fit.spatialSolution, exposure.psf, built.referencePsfModel, exposure.box, kernelSum)
         self.log.info("matched: %r", quality)
         return Struct(
             psfMatchedExposure=matched,

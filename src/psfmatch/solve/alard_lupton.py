@@ -138,7 +138,8 @@ class AlardLupton:
     sigmas, degrees : tuple
         Standard deviation in pixels and polynomial degree of each Gaussian.
     scale_by_fwhm : bool
-        Choose sigmas and kernel size from the FWHMs of the two PSFs (see `gaussian_sigmas`).
+        Choose sigmas and kernel size from the FWHMs of the two PSFs (see `gaussian_sigmas`); equal FWHMs keep
+        the sigmas given.
     sigma_ratio, sigma_min, sigma_min_deconvolution : float
         With ``scale_by_fwhm``: each sigma over the one before; the least sigma (pixels), and where the target is
         the sharper one.
@@ -237,6 +238,10 @@ class AlardLupton:
         if self.bic and self.basis == "delta":
             raise InputError("AlardLupton bic: chooses degrees of Gaussians; it has no meaning with basis='delta'")
 
+    def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
+        """The kernel over a box: `sample`, then `solve`."""
+        return self.solve(self.sample(science, target, box), box=box, kernel_sum=kernel_sum)
+
     def sample(self, science: PSF, target: PSF, box: Box) -> SpatialCellSet:
         """The two PSFs in cells over the box, on stamps padded as asked.
 
@@ -318,13 +323,15 @@ class AlardLupton:
         """The solver with the sigmas and kernel size that it will use, and how they came about."""
         if self.basis == "delta" or not self.scale_by_fwhm:
             return self, "config"
-        sigmas, mode = gaussian_sigmas(
-            *widths,
-            count=len(self.sigmas),
-            ratio=self.sigma_ratio,
-            least=self.sigma_min,
-            least_deconvolution=self.sigma_min_deconvolution,
-        )
+        sigmas, mode = self.sigmas, "config"
+        if widths[0] != widths[1]:
+            sigmas, mode = gaussian_sigmas(
+                *widths,
+                count=len(self.sigmas),
+                ratio=self.sigma_ratio,
+                least=self.sigma_min,
+                least_deconvolution=self.sigma_min_deconvolution,
+            )
         size = kernel_size_for(sigmas[-1], scaling=self.size_per_sigma, least=self.size_min, most=self.size_max)
         return replace(self, sigmas=sigmas, size=size), mode
 

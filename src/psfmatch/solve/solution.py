@@ -29,10 +29,19 @@ class Outcome(Enum):
         "order, or raise max_spatial_condition."
     )
 
+    TOLERANCE_NOT_REACHED = (
+        "The tolerance could not be reached: the kernel is as good as the PSF stamps and the limit on noise gain "
+        "allow. Give larger stamps, a broader target, or raise max_noise_gain or max_size."
+    )
+    TARGET_TOO_SHARP = (
+        "The target is sharper than the science PSF can be made within max_noise_gain. Take a broader target, or "
+        "raise max_noise_gain and accept the noise."
+    )
+
     @property
     def ok(self) -> bool:
-        """Whether the kernel can be used without a second thought."""
-        return self is Outcome.OK
+        """Whether the kernel may be used: it is sound, and no better one of its kind exists."""
+        return self in (Outcome.OK, Outcome.TOLERANCE_NOT_REACHED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +72,5 @@ class Solution:
 class Solver(Protocol):
     """What `match` asks of a solver: a frozen object whose fields are its options."""
 
-    def sample(self, science: PSF, target: PSF, box: Box) -> SpatialCellSet:
-        """The two PSFs, realised in cells over the box."""
-
-    def solve(self, cells: SpatialCellSet, *, box: Box, kernel_sum: float = 1.0) -> Solution:
-        """The kernel that turns the science PSF of every cell into the target PSF."""
+    def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
+        """The kernel that turns the science PSF into the target PSF, times ``kernel_sum``, over a box."""
