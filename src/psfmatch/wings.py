@@ -1,0 +1,244 @@
+"""The flux of a PSF beyond its stamp, from the shape of the wings inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import optimize
+
+from psfmatch.errors import InputError
+from psfmatch.geometry import FloatArray, odd_shape, resized
+from psfmatch.moments import fwhm
+
+__all__ = ["Wings", "continued", "extended", "fit_wings"]
+
+WingKind = Literal["moffat", "gaussian", "diffraction", "none"]
+
+INNER, OUTER = 0.2, 0.4
+"""Where the window of the fit begins, in units of the stamp's radius: for rings, which need many, and for others."""
+FIRST_DARK_RING = 1.2
+"""Its radius in units of the FWHM (1.22 against 1.03 lambda/D); what is inside it is no wing."""
+DIFFRACTION_SLOPE = 3.0
+"""The mean profile behind an aperture with a sharp edge falls as r^-3, averaged over its rings."""
+SHALLOWEST = 3.4
+"""The least slope that is believed: below it the flux beyond depends on where spikes and scattered light end."""
+STEEPEST, MOST_CURVED = 40.0, 300.0
+RINGED = 0.25
+"""Relative misfit of the azimuthal mean (rings give 0.35 and more) above which no smooth wing is believed."""
+UNIT_SUM = 1e-6
+
+
+@dataclass(frozen=True)
+class Wings:
+    """What the outer part of a stamp says about the flux beyond it.
+
+    Parameters
+    ----------
+    kind : {"moffat", "gaussian", "diffraction", "none"}
+        ``moffat``: ``amplitude (1 + (r/scale)^2)^(-slope/2)``.  ``diffraction``: the same, where rings hide the
+        slope and -3 is assumed.  ``gaussian``: ``amplitude exp(-(r/scale)^2 / 2)``.  ``none``: no wing is
+        significant.
+    amplitude : float
+        In the stamp's units per pixel.
+    slope : float
+        Logarithmic slope far out; infinite for a Gaussian.
+    scale : float
+        In pixels.
+    missing : float
+        Flux beyond the stamp's border, out to infinity, as a fraction of the flux in the stamp.
+    """
+
+    kind: WingKind
+    amplitude: float
+    slope: float
+    scale: float
+    missing: float
+
+    def profile(self, r: FloatArray) -> FloatArray:
+        """The wing at a radius in pixels."""
+        if self.kind == "gaussian":
+            return self.amplitude * np.exp(-0.5 * (r / self.scale) ** 2)
+        return self.amplitude * (1.0 + (r / self.scale) ** 2) ** (-0.5 * self.slope)
+
+    def flux_beyond(self, r: FloatArray) -> FloatArray:
+        """The integral of ``profile(r') r' dr'`` from r to infinity (times the angle, the flux)."""
+        if self.kind == "gaussian":
+            return self.scale**2 * self.profile(r)
+        return (self.scale**2 + r**2) * self.profile(r) / (self.slope - 2.0)
+
+
+NO_WINGS = Wings("none", 0.0, np.inf, 1.0, 0.0)
+
+
+def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
+    """Fit the outer part of a stamp and extrapolate it.
+
+    A Moffat wing (Moffat 1969, A&A 3, 455) whose core has the stamp's FWHM, and a Gaussian one, are fitted under a
+    smooth window in radius.  The slope is the one that gives the observed mean of ``ln r`` (for photons from a power
+    law, the maximum likelihood: Hill 1975, Ann. Stat. 3, 1163), a linear statistic that negative pixels do not
+    upset; the family that follows the azimuthal mean more closely is taken.  Where neither does, because of rings,
+    or the slope is below 3.4, it is set to 3, that of the diffraction pattern of an aperture with a sharp edge
+    averaged over its rings.
+
+    Parameters
+    ----------
+    stamp : array
+        Image of a PSF, of odd size, centred.  Noisy ones had better be `psfmatch.stamp_noise.denoised` first.
+    noise : float
+        Standard deviation per pixel.  A wing is reduced by ``1 - (error / flux)^2``, so that noise makes no flux.
+
+    Returns
+    -------
+    Wings
+    """
+    half, total = min(stamp.shape) // 2, float(stamp.sum())
+    if half < 5 or total <= 0:
+        return NO_WINGS
+    width = fwhm(stamp)
+    outer, inner = _Window.of(stamp, OUTER), _Window.of(stamp, min(max(INNER, FIRST_DARK_RING * width / half), 0.5))
+    candidates = [_moffat(outer, width), _gaussian(outer)]
+    misfits = [outer.misfit(wings) for wings in candidates]
+    wings, window = candidates[int(np.argmin(misfits))], outer
+    if min(misfits) > RINGED or wings.slope < SHALLOWEST:
+        wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), inner
+    error = noise * float(np.linalg.norm(window.weight))
+    if window.flux <= error:
+        return NO_WINGS
+    wings = replace(wings, amplitude=window.amplitude(wings) * (1.0 - (error / window.flux) ** 2))
+    return replace(wings, missing=_flux_beyond_border(wings, stamp.shape) / total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """The pixels between a fraction of the stamp's radius and its border, and their weights."""
+
+    weight: FloatArray
+    radius: FloatArray
+    values: FloatArray
+
+    @classmethod
+    def of(cls, stamp: FloatArray, inner: float) -> _Window:
+        """A Hann window in radius times r^2, so that every ring of an r^-3 profile counts alike."""
+        radius = _radius(stamp.shape)
+        r = radius / (min(stamp.shape) // 2)
+        weight = np.sin(np.pi * np.clip((r - inner) / (1.0 - inner), 0.0, 1.0)) ** 2 * r**2
+        inside = (r > inner) & (r < 1.0)
+        return cls(weight[inside], radius[inside], stamp[inside])
+
+    @property
+    def flux(self) -> float:
+        """The weighted sum of the pixels."""
+        return float((self.weight * self.values).sum())
+
+    def mean_log_radius(self, values: FloatArray) -> float:
+        """The mean of ln r of some values under the weights; NaN where their sum is not positive."""
+        weighted = self.weight * values
+        total = float(weighted.sum())
+        return float((weighted * np.log(self.radius)).sum()) / total if total > 0 else np.nan
+
+    def parameter(self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float) -> float:
+        """The parameter that gives the profile the pixels' mean of ln r, or the limit that comes closest."""
+        wanted = self.mean_log_radius(self.values)
+
+        def excess(p: float) -> float:
+            return self.mean_log_radius(profile(p, self.radius)) - wanted
+
+        if not excess(low) > 0:
+            return low
+        return high if excess(high) >= 0 else float(optimize.brentq(excess, low, high, rtol=1e-6))
+
+    def amplitude(self, wings: Wings) -> float:
+        """The factor by which the wings must be multiplied to have the pixels' flux."""
+        return self.flux / float((self.weight * wings.profile(self.radius)).sum())
+
+    def misfit(self, wings: Wings) -> float:
+        """Mean deviation of the azimuthal mean from the wings, relative to its own mean."""
+        ring = np.rint(self.radius).astype(int)
+        seen = np.bincount(ring, self.weight * self.values)
+        model = np.bincount(ring, self.weight * wings.profile(self.radius))
+        if self.flux <= 0 or model.sum() <= 0:
+            return np.inf
+        return float(np.abs(seen - model * (seen.sum() / model.sum())).sum() / np.abs(seen).sum())
+
+
+def _radius(shape: tuple[int, ...]) -> FloatArray:
+    y, x = (np.arange(n) - n // 2 for n in shape)
+    return np.hypot(y[:, None], x[None, :])
+
+
+def _power_law(kind: WingKind, slope: float, width: float) -> Wings:
+    """A Moffat profile of amplitude 1 with this slope and FWHM."""
+    return Wings(kind, 1.0, slope, float(0.5 * width / np.sqrt(2.0 ** (2.0 / slope) - 1.0)), 0.0)
+
+
+def _moffat(window: _Window, width: float) -> Wings:
+    slope = window.parameter(lambda p, r: _power_law("moffat", p, width).profile(r), 1.5, STEEPEST)
+    return _power_law("moffat", slope, width)
+
+
+def _gaussian(window: _Window) -> Wings:
+    least = float(window.radius.min())
+
+    def profile(log_curvature: float, r: FloatArray) -> FloatArray:
+        return np.exp(-np.exp(log_curvature) * (r**2 / least**2 - 1.0))
+
+    curvature = np.exp(window.parameter(profile, np.log(1e-3), np.log(MOST_CURVED)))
+    scale = least / np.sqrt(2.0 * curvature)
+    return Wings("gaussian", float(np.exp(0.5 * (least / scale) ** 2)), np.inf, float(scale), 0.0)
+
+
+def _flux_beyond_border(wings: Wings, shape: tuple[int, ...]) -> float:
+    """The flux of the wings outside the rectangle of the stamp."""
+    angle = (np.arange(256) + 0.5) / 256 * 2.0 * np.pi
+    border = np.minimum(0.5 * shape[0] / np.abs(np.sin(angle)), 0.5 * shape[1] / np.abs(np.cos(angle)))
+    return float(wings.flux_beyond(border).mean() * 2.0 * np.pi)
+
+
+def extended(stamp: FloatArray, shape: tuple[int, int], wings: Wings) -> FloatArray:
+    """The stamp continued by its wings to a larger odd shape; the pixels inside are unchanged.
+
+    Raises
+    ------
+    InputError
+        If the shape is not odd, or smaller than the stamp.
+    """
+    shape = odd_shape(shape, "extended stamp")
+    if shape[0] < stamp.shape[0] or shape[1] < stamp.shape[1]:
+        raise InputError(f"a stamp of {stamp.shape} cannot be extended to {shape}; give a larger shape")
+    inside = resized(np.ones(stamp.shape), shape) > 0
+    return np.where(inside, resized(stamp, shape), wings.profile(_radius(shape)) if wings.missing > 0 else 0.0)
+
+
+def continued(stamp: FloatArray, shape: tuple[int, int], noise: float = 0.0) -> tuple[FloatArray, Wings]:
+    """The stamp continued by its fitted wings, on the scale where the whole PSF has unit flux.
+
+    A stamp whose sum is 1 within 1e-6 was cut and normalised: it is scaled down so that it and its wings out to
+    infinity sum to 1.  A stamp with less is believed: its wings get what is missing to 1, if the fit agrees with
+    that within a factor of two, or else what the fit says.
+
+    Parameters
+    ----------
+    stamp : array
+        Image of a PSF, of odd size.
+    shape : (int, int)
+        The shape to continue to, odd and no smaller than the stamp.
+    noise : float
+        Standard deviation per pixel.
+
+    Returns
+    -------
+    array, Wings
+        The wings are those of the returned array; its ``missing`` is relative to the flux in the original stamp.
+    """
+    wings, total = fit_wings(stamp, noise), float(stamp.sum())
+    scale = 1.0
+    if abs(total - 1.0) <= UNIT_SUM:
+        scale = 1.0 / (1.0 + wings.missing)
+    elif wings.missing > 0 and 0.5 <= (1.0 / total - 1.0) / wings.missing <= 2.0:
+        believed = 1.0 / total - 1.0
+        wings = replace(wings, amplitude=wings.amplitude * believed / wings.missing, missing=believed)
+    wings = replace(wings, amplitude=wings.amplitude * scale)
+    return extended(stamp * scale, shape, wings), wings
