@@ -66,10 +66,10 @@ def test_polynomial_field_is_in_pixels():
     assert field.at(x=x, y=y)[0, 0] == 1 + 2 * x + 3 * y + 0.5 * x * x - x * y + 0.25 * y * y
 
 
-@pytest.mark.parametrize("kind", ["chebyshev1", "polynomial"])
-def test_grid_agrees_with_scattered_positions(kind):
+@pytest.mark.parametrize(("kind", "terms"), [("chebyshev1", 10), ("polynomial", 10), ("spline", 25)])
+def test_grid_agrees_with_scattered_positions(kind, terms):
     rng = np.random.default_rng(1)
-    field = Field(rng.normal(size=(3, 10)), Box.from_shape((31, 17), y0=4, x0=-9), kind)
+    field = Field(rng.normal(size=(3, terms)), Box.from_shape((31, 17), y0=4, x0=-9), kind)
     x, y = np.arange(-9.0, 8.0), np.arange(4.0, 35.0)
     grid_y, grid_x = np.meshgrid(y, x, indexing="ij")
     np.testing.assert_allclose(
@@ -85,12 +85,34 @@ def test_fit_returns_the_field_that_made_the_values():
     np.testing.assert_allclose(again.coefficients, field.coefficients, atol=1e-12)
 
 
+def test_splines_follow_what_no_low_polynomial_does():
+    box = Box.from_shape((300, 500), y0=-100, x0=1000)
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(1000, 1499, 60), np.linspace(-100, 199, 40)))
+    values = np.tanh((x - 1250) / 20) * np.cos(y / 40)
+    at = {"x": x[7::13], "y": y[7::13]}
+    truth = values[7::13]
+    spline = Field.fit(values, x=x, y=y, order=29, box=box, kind="spline").at(**at)[0]
+    polynomial = Field.fit(values, x=x, y=y, order=8, box=box).at(**at)[0]
+    assert np.abs(spline - truth).max() < 0.02
+    assert np.abs(polynomial - truth).max() > 0.2
+
+
+def test_splines_hold_cubics_exactly():
+    box = Box.from_shape((30, 50))
+    x, y = (g.ravel() for g in np.meshgrid(np.arange(50.0), np.arange(30.0)))
+    values = 1e-3 * (x**3 - 2 * x * y**2) + y
+    field = Field.fit(values, x=x, y=y, order=6, box=box, kind="spline")
+    np.testing.assert_allclose(field.at(x=x, y=y)[0], values, atol=1e-10)
+
+
 def test_bad_fields_are_refused():
     with pytest.raises(InputError, match="shape"):
         Field(np.ones((2, 4)), Box(0, 0, 5, 5))
     with pytest.raises(InputError, match="finite"):
         Field([[np.nan]], Box(0, 0, 5, 5))
     with pytest.raises(InputError, match="kind"):
-        Field([[1.0]], Box(0, 0, 5, 5), "spline")
+        Field([[1.0]], Box(0, 0, 5, 5), "fourier")
+    with pytest.raises(InputError, match="16"):
+        Field(np.ones((2, 9)), Box(0, 0, 5, 5), "spline")
     with pytest.raises(InputError, match="cannot fix"):
         Field.fit([1.0, 2.0], x=[0, 1], y=[0, 1], order=1, box=Box(0, 0, 5, 5))

@@ -13,29 +13,41 @@ from psfmatch.geometry import Box, FloatArray, as_positions, frozen
 
 __all__ = ["Field", "FieldKind", "n_terms", "term_degrees", "terms_at"]
 
-FieldKind = Literal["chebyshev1", "polynomial"]
+FieldKind = Literal["chebyshev1", "polynomial", "spline"]
+SPLINE_DEGREE = 3
 
 
-def n_terms(order: int) -> int:
-    """The number of terms of a polynomial in two variables of total degree ``order``."""
-    return (order + 1) * (order + 2) // 2
+def n_terms(order: int, kind: FieldKind = "chebyshev1") -> int:
+    """The number of terms in two variables, of ``order + 1`` functions along each axis."""
+    return (order + 1) ** 2 if kind == "spline" else (order + 1) * (order + 2) // 2
 
 
-def order_of(terms: int) -> int:
-    """The total degree of a polynomial in two variables that has so many terms (rounded down)."""
-    return int(np.sqrt(2 * terms + 0.25) - 1.5 + 1e-9)
+def order_of(terms: int, kind: FieldKind = "chebyshev1") -> int:
+    """The order that has so many terms (rounded down)."""
+    return int(np.sqrt(terms) + 1e-9) - 1 if kind == "spline" else int(np.sqrt(2 * terms + 0.25) - 1.5 + 1e-9)
 
 
-def term_degrees(order: int) -> tuple[tuple[int, int], ...]:
-    """The degrees (in x, in y) of each term, order by order: 1, x, y, x^2, xy, y^2, ..."""
+def term_degrees(order: int, kind: FieldKind = "chebyshev1") -> tuple[tuple[int, int], ...]:
+    """Which functions (in x, in y) each term is the product of.
+
+    Polynomials: order by order, 1, x, y, x^2, xy, y^2, ...  Splines: all products, x running fastest.
+    """
+    if kind == "spline":
+        return tuple((i, j) for j in range(order + 1) for i in range(order + 1))
     return tuple((total - j, j) for total in range(order + 1) for j in range(total + 1))
 
 
-def _powers(u: FloatArray, order: int, kind: FieldKind) -> FloatArray:
-    """All one-dimensional terms up to ``order``: shape (order + 1, n)."""
+def _axis_terms(u: FloatArray, order: int, kind: FieldKind) -> FloatArray:
+    """The ``order + 1`` one-dimensional functions: shape (order + 1, n)."""
     if kind == "chebyshev1":
         return np.polynomial.chebyshev.chebvander(u, order).T
-    return np.polynomial.polynomial.polyvander(u, order).T
+    if kind == "polynomial":
+        return np.polynomial.polynomial.polyvander(u, order).T
+    from scipy.interpolate import BSpline
+
+    inner = np.linspace(-1.0, 1.0, order + 2 - SPLINE_DEGREE)
+    knots = np.concatenate([[-1.0] * SPLINE_DEGREE, inner, [1.0] * SPLINE_DEGREE])
+    return BSpline.design_matrix(np.clip(u, -1.0, 1.0), knots, SPLINE_DEGREE).toarray().T
 
 
 def _scaled(x: FloatArray, y: FloatArray, box: Box, kind: FieldKind) -> tuple[FloatArray, FloatArray]:
@@ -48,24 +60,26 @@ def _scaled(x: FloatArray, y: FloatArray, box: Box, kind: FieldKind) -> tuple[Fl
 def terms_at(x: FloatArray, y: FloatArray, *, order: int, box: Box, kind: FieldKind) -> FloatArray:
     """Every term of a field at every position: shape (n_terms, n_positions)."""
     u, v = _scaled(x, y, box, kind)
-    px, py = _powers(u, order, kind), _powers(v, order, kind)
-    return np.stack([px[i] * py[j] for i, j in term_degrees(order)])
+    px, py = _axis_terms(u, order, kind), _axis_terms(v, order, kind)
+    return np.stack([px[i] * py[j] for i, j in term_degrees(order, kind)])
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """``n`` smooth functions of position, all polynomials of the same total degree.
+    """``n`` smooth functions of position: polynomials of one total degree, or splines.
 
     Parameters
     ----------
     coefficients : array, shape (n, n_terms)
-        One row a function.  The terms run order by order: 1, x, y, x^2, xy, y^2, ...
+        One row a function.  The terms of polynomials run order by order: 1, x, y, x^2, xy, y^2, ...
     box : Box
         Where the functions are meant to be used.
-    kind : {"chebyshev1", "polynomial"}
+    kind : {"chebyshev1", "polynomial", "spline"}
         ``chebyshev1``: products ``T_i(u) T_j(v)`` of Chebyshev polynomials of the first kind, with ``u`` and
         ``v`` running from -1 to 1 between the outer *edges* of the box.  ``polynomial``: products
-        ``x^i y^j`` of the pixel coordinates themselves (ill-conditioned on large frames).
+        ``x^i y^j`` of the pixel coordinates themselves (ill-conditioned on large frames).  ``spline``: products
+        of m cubic B-splines along each axis, on uniform knots between the edges (n_terms = m^2, x running fastest;
+        constant beyond the edges).
 
     Raises
     ------
@@ -79,12 +93,14 @@ class Field:
 
     def __post_init__(self) -> None:
         c = frozen(np.atleast_2d(np.asarray(self.coefficients, dtype=float)))
-        if c.ndim != 2 or n_terms(order_of(c.shape[1])) != c.shape[1]:
-            raise InputError(f"field coefficients of shape {c.shape}: expected (n, 1), (n, 3), (n, 6), (n, 10)...")
-        if not np.isfinite(c).all():
-            raise InputError("field coefficients must be finite")
         if self.kind not in get_args(FieldKind):
             raise InputError(f"field kind {self.kind!r}: choose one of {', '.join(get_args(FieldKind))}")
+        order = order_of(c.shape[1], self.kind)
+        if c.ndim != 2 or n_terms(order, self.kind) != c.shape[1] or (self.kind == "spline" and order < SPLINE_DEGREE):
+            wanted = "(n, 16), (n, 25), (n, 36)..." if self.kind == "spline" else "(n, 1), (n, 3), (n, 6), (n, 10)..."
+            raise InputError(f"field coefficients of shape {c.shape}: expected {wanted}")
+        if not np.isfinite(c).all():
+            raise InputError("field coefficients must be finite")
         object.__setattr__(self, "coefficients", c)
 
     @classmethod
@@ -118,8 +134,8 @@ class Field:
 
     @property
     def order(self) -> int:
-        """The total degree."""
-        return order_of(self.coefficients.shape[1])
+        """The total degree of polynomials; of splines, one less than the functions along an axis."""
+        return order_of(self.coefficients.shape[1], self.kind)
 
     def at(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """The functions at scattered positions (scalars or arrays): shape (n, n_positions)."""
@@ -129,8 +145,8 @@ class Field:
     def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """The functions at every combination of columns ``x`` and rows ``y``: shape (n, len(y), len(x))."""
         u, v = _scaled(np.asarray(x, float), np.asarray(y, float), self.box, self.kind)
-        px, py = _powers(u, self.order, self.kind), _powers(v, self.order, self.kind)
+        px, py = _axis_terms(u, self.order, self.kind), _axis_terms(v, self.order, self.kind)
         square = np.zeros((self.n, self.order + 1, self.order + 1))
-        for k, (i, j) in enumerate(term_degrees(self.order)):
+        for k, (i, j) in enumerate(term_degrees(self.order, self.kind)):
             square[:, j, i] = self.coefficients[:, k]
         return py.T @ square @ px

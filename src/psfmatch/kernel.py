@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
-from psfmatch.fields import Field
+from psfmatch.fields import Field, FieldKind
 from psfmatch.geometry import Box, FloatArray, frozen, odd_shape
 
 __all__ = ["MatchingKernel"]
@@ -79,7 +79,8 @@ class MatchingKernel:
         1936): the root mean square over the box of the change of the kernel, in the 2-norm over its pixels, is at
         most ``tolerance`` times that of the kernel itself.
         """
-        nodes_x, nodes_y = _chebyshev_nodes(self.box, self.weights.order + 1)
+        spline = self.weights.kind == "spline"
+        nodes_x, nodes_y = _chebyshev_nodes(self.box, (1 + spline) * (self.weights.order + 1))
         one = Field(np.eye(self.weights.coefficients.shape[1]), self.box, self.weights.kind)
         terms = one.on_grid(x=nodes_x, y=nodes_y).reshape(one.n, -1)
         terms /= np.sqrt(terms.shape[1])
@@ -96,16 +97,17 @@ class MatchingKernel:
         """The kernel of the variance, ``K(u; x)^2``: a polynomial of twice the order, compressed to ``tolerance``.
 
         The product of two polynomials of degree d is one of degree 2d, fixed exactly by its values at
-        (2d + 1)^2 Chebyshev nodes.
+        (2d + 1)^2 Chebyshev nodes.  That of two splines is fitted by a spline on twice as many knots.
         """
+        kind: FieldKind = "spline" if self.weights.kind == "spline" else "chebyshev1"
         order = 2 * self.weights.order
-        nodes_x, nodes_y = _chebyshev_nodes(self.box, order + 1)
+        nodes_x, nodes_y = _chebyshev_nodes(self.box, (order + 1) * (2 if kind == "spline" else 1))
         grid_y, grid_x = (g.ravel() for g in np.meshgrid(nodes_y, nodes_x, indexing="ij"))
         squares = self.stamps(x=grid_x, y=grid_y).reshape(grid_x.size, -1) ** 2
-        field = Field.fit(squares.T, x=grid_x, y=grid_y, order=order, box=self.box)
+        field = Field.fit(squares.T, x=grid_x, y=grid_y, order=order, box=self.box, kind=kind)
         n = field.coefficients.shape[1]
         images = field.coefficients.T.reshape(n, *self.shape)
-        exact = MatchingKernel(images, Field(np.eye(n), self.box))
+        exact = MatchingKernel(images, Field(np.eye(n), self.box, kind))
         return exact.compressed(tolerance)
 
 
