@@ -21,7 +21,7 @@ ROWS = (
     ("cells",),
     ("exposure",),
     ("psf", "kernel"),
-    ("fields", "moments"),
+    ("fields", "moments", "prepare"),
     ("geometry", "errors"),
 )
 # geometry raises the errors of errors, which imports nothing

@@ -1,0 +1,200 @@
+"""Stamps of any size, origin, pixel scale and orientation, brought to odd stamps with the source in the central pixel.
+
+A stamp holds the flux *in* its pixels.  Its running sum from one edge is therefore known without error at the edges
+of the pixels; interpolated smoothly between them and differenced at the edges of other pixels, it gives the flux in
+those: moved, finer or coarser.  Flux is conserved, pixel edges fall on pixel edges, and the finite size of the pixels
+is accounted for: a PSF integrated over pixels of 4 arcsec becomes the same PSF integrated over pixels of 6 arcsec.
+
+Accuracy, against pixel-integrated Gaussians and Moffats of FWHM w source pixels, moved by fractions of a pixel, to
+coarser and to finer pixels, rotated or not: centroid and width are true to 1e-3 for w >= 2.5 and to 1e-4 for w >= 3;
+the worst pixel to 2 % and 0.5 % of the peak.  Narrower profiles are not determined between their pixels, and the
+result rings: at w = 2 the width is off by 1 %, at w = 1.5 by several and the worst pixel by 10 % of the peak.  A
+stamp on finer pixels should be used then.  A stamp that is already odd and centred is not touched at all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.interpolate import make_interp_spline
+from scipy.ndimage import map_coordinates
+
+from psfmatch.errors import InputError, PSFError
+from psfmatch.geometry import FloatArray, Position
+
+__all__ = ["Center", "measured_center", "prepared"]
+
+Center = Literal["auto", "centroid", "middle"] | tuple[float, float]
+
+SNAP = 0.1
+DEGREE = 9
+TURN_DEGREE = 5
+MARGIN = 24
+FINE = 3.0
+LARGEST = 4096
+
+
+def prepared(
+    stamp: ArrayLike,
+    *,
+    pixel_scale: float | None = None,
+    to_scale: float | None = None,
+    angle: float = 0.0,
+    center: Center = "auto",
+) -> FloatArray:
+    """The stamp on odd sides, its source in the central pixel, on pixels of another scale, rotated.
+
+    Parameters
+    ----------
+    stamp : array, shape (sy, sx)
+        Flux in each pixel; the sides may be even.
+    pixel_scale, to_scale : float, optional
+        Size of the stamp's pixels and of the wished ones, in the same unit.  Both or none.
+    angle : float
+        Degrees by which the source is turned, from +x towards +y.
+    center : {"auto", "centroid", "middle"} or (y, x)
+        Where the source is, in pixels of the stamp, 0 being the centre of the first.  ``middle``: the middle of the
+        stamp.  ``centroid``: where it is measured (see `measured_center`).  ``auto``: in the middle of the stamp or
+        in the pixel n // 2, if it is measured within 0.1 px of either, so that an intended asymmetry is not moved;
+        else where it is measured.
+
+    Returns
+    -------
+    array
+        As large as needed to hold the whole stamp, with zeros about it; the sum is that of the stamp.
+
+    Raises
+    ------
+    PSFError
+        If the stamp is not a finite image with positive flux, or no source is found in it.
+    InputError
+        If the scales or the angle are out of range, or the centre lies outside the stamp.
+    """
+    image = _checked(stamp)
+    ratio = _ratio(pixel_scale, to_scale)
+    if not np.isfinite(angle):
+        raise InputError(f"angle={angle!r}: give degrees")
+    origin = _origin(image, center)
+    if angle % 360.0:
+        fine = min(1.0, ratio) / FINE
+        image = _rotated(_resampled(image, origin, fine), np.deg2rad(angle))
+        return _resampled(image, _middle(image), ratio / fine)
+    if ratio == 1.0 and image.shape[0] % 2 == image.shape[1] % 2 == 1 and origin == _middle(image):
+        return image.copy()
+    return _resampled(image, origin, ratio)
+
+
+def measured_center(stamp: ArrayLike, *, iterations: int = 100) -> Position:
+    """Where the source is: the centroid under a round Gaussian of the core's width, centred on itself.
+
+    Raises
+    ------
+    PSFError
+        If the stamp is not a finite image with positive flux, or the centroid does not settle within it.
+    """
+    image = _checked(stamp)
+    core = image > 0.5 * image.max()
+    variance = max(0.5, np.count_nonzero(core) / (2.0 * np.pi * np.log(2.0)))  # of a Gaussian with this area
+    rows, columns = (np.arange(n, dtype=float) for n in image.shape)
+    lit = np.where(core, image, 0.0)
+    y, x = float(lit.sum(axis=1) @ rows / lit.sum()), float(lit.sum(axis=0) @ columns / lit.sum())
+    for _ in range(iterations):
+        wy, wx = (np.exp(-0.5 * (u - c) ** 2 / variance) for u, c in ((rows, y), (columns, x)))
+        flux = float(wy @ image @ wx)
+        if flux <= 0:
+            break
+        dy, dx = float((wy * (rows - y)) @ image @ wx) / flux, float(wy @ image @ (wx * (columns - x))) / flux
+        y, x = y + 2.0 * dy, x + 2.0 * dx  # weight and source of one width: the weighted offset is half the true one
+        if not (-0.5 <= y <= image.shape[0] - 0.5 and -0.5 <= x <= image.shape[1] - 0.5):
+            break
+        if max(abs(dy), abs(dx)) < 1e-7:
+            return Position(y, x)
+    raise PSFError("the centroid of the PSF stamp does not settle; is there one source in it? Give its centre")
+
+
+def _checked(stamp: ArrayLike) -> FloatArray:
+    image = np.asarray(stamp)
+    if image.ndim != 2 or image.dtype.kind not in "iuf":
+        raise PSFError(f"PSF stamp of shape {image.shape} and type {image.dtype}: give one image of real numbers")
+    image = image.astype(float)
+    if not np.isfinite(image).all():
+        raise PSFError(f"PSF stamp has {np.count_nonzero(~np.isfinite(image))} NaN or infinite pixels; mend it")
+    if not (image.size and image.sum() > 0 and image.max() > 0):
+        raise PSFError("PSF stamp has no positive flux")
+    return image
+
+
+def _ratio(pixel_scale: float | None, to_scale: float | None) -> float:
+    """The size of the wished pixels in pixels of the stamp."""
+    if (pixel_scale is None) != (to_scale is None):
+        raise InputError(f"pixel_scale={pixel_scale!r}, to_scale={to_scale!r}: give both, or none")
+    if pixel_scale is None or to_scale is None:
+        return 1.0
+    for name, value in (("pixel_scale", pixel_scale), ("to_scale", to_scale)):
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name}={value!r}: must be finite and positive")
+    return to_scale / pixel_scale
+
+
+def _middle(image: FloatArray) -> Position:
+    return Position(0.5 * (image.shape[0] - 1), 0.5 * (image.shape[1] - 1))
+
+
+def _origin(image: FloatArray, center: Center) -> Position:
+    if center == "middle":
+        return _middle(image)
+    if isinstance(center, str):
+        if center not in ("auto", "centroid"):
+            raise InputError(f"center={center!r}: choose auto, centroid or middle, or give (y, x)")
+        found = measured_center(image)
+        if center == "centroid":
+            return found
+        return Position(*(_snapped(c, n) for c, n in zip(found, image.shape, strict=True)))
+    y, x = (float(c) for c in center)
+    if not (-0.5 <= y <= image.shape[0] - 0.5 and -0.5 <= x <= image.shape[1] - 0.5):
+        raise InputError(f"center y={y:g}, x={x:g} lies outside the stamp of {image.shape[1]} x {image.shape[0]} px")
+    return Position(y, x)
+
+
+def _snapped(found: float, n: int) -> float:
+    nearest = min((0.5 * (n - 1), float(n // 2)), key=lambda usual: abs(found - usual))
+    return nearest if abs(found - nearest) <= SNAP else found
+
+
+def _resampled(image: FloatArray, origin: Position, ratio: float) -> FloatArray:
+    """The flux in pixels ``ratio`` times as large, the central one of which has its centre at the origin."""
+    for axis, center in enumerate(origin):
+        image = _resampled_axis(image, center, ratio, axis)
+    return image
+
+
+def _resampled_axis(image: FloatArray, center: float, ratio: float, axis: int) -> FloatArray:
+    n = image.shape[axis]
+    reach = max(center + 0.5, n - 0.5 - center) / ratio
+    half = max(0, int(np.ceil(reach - 0.5 - 1e-9)))
+    if 2 * half + 1 > LARGEST:
+        raise InputError(f"a stamp of {n} px would become one of {2 * half + 1} px (at most {LARGEST}); cut it first")
+    running = np.cumsum(np.pad(np.moveaxis(image, axis, 0), ((MARGIN + 1, MARGIN), (0, 0))), axis=0)
+    edges = np.arange(-MARGIN, n + MARGIN + 1) - 0.5
+    spline = make_interp_spline(edges, running, k=DEGREE)
+    wanted = center + ratio * (np.arange(2 * half + 2) - half - 0.5)
+    wanted[[0, -1]] = edges[[0, -1]]  # the outermost pixels hold whatever the interpolation leaves beyond them
+    fluxes = np.diff(spline(np.clip(wanted, edges[0], edges[-1])), axis=0)
+    return np.moveaxis(fluxes, 0, axis)
+
+
+def _rotated(image: FloatArray, angle: float) -> FloatArray:
+    """The image (odd, fine pixels) turned about its central pixel, on sides that hold all of it."""
+    hy, hx = (n // 2 for n in image.shape)
+    cos, sin = np.cos(angle), np.sin(angle)
+    ky = int(np.ceil(hy * abs(cos) + hx * abs(sin) - 1e-9))
+    kx = int(np.ceil(hx * abs(cos) + hy * abs(sin) - 1e-9))
+    if max(ky, kx) > LARGEST:
+        raise InputError(f"a stamp of {image.shape[1]} x {image.shape[0]} px is too large to be rotated; cut it first")
+    y, x = np.arange(-ky, ky + 1.0)[:, None], np.arange(-kx, kx + 1.0)[None, :]
+    turned = map_coordinates(
+        image, [hy + y * cos - x * sin, hx + x * cos + y * sin], order=TURN_DEGREE, mode="constant"
+    )
+    return np.asarray(turned * (image.sum() / turned.sum()))
