@@ -311,3 +311,21 @@ def test_a_folder_that_cannot_be_written(image, tmp_path):
     done = script("match", image, "--psf", PSF, "-t", TARGET, "-o", closed / "out.fits")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+def test_kernel_between_stamps_of_other_pixels(run, tmp_path):
+    science = np.pad(psfmatch.GaussianPSF(fwhm=3.0).stamps(x=0, y=0, shape=(31, 35))[0], ((1, 0), (0, 3)))
+    target = psfmatch.GaussianPSF(fwhm=3.5).stamps(x=0, y=0, shape=(41, 37))[0]
+    for name, stamp in (("s", science), ("t", target)):
+        fits.writeto(tmp_path / f"{name}.fits", stamp)
+    out = tmp_path / "k.fits"
+    scales = ("--science-scale", 4, "--target-scale", 6, "--center", "centroid", "-o", out, "--json")
+    values = one_json(run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", *scales))
+    assert values["ok"] is True
+    assert values["target_scale"] == 6.0
+    kernel = psfmatch.read_kernel(out).stamps(x=0, y=0)[0]
+    width = psfmatch.moments.moments_fwhm(kernel)
+    assert width == pytest.approx(np.sqrt((3.5 * 1.5) ** 2 - 3.0**2), rel=0.02)
+    few = run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", "--target-angle", 5, "-o", tmp_path / "l.fits")
+    assert few.exit_code == 2
+    assert "--science-angle" in few.stderr

@@ -7,7 +7,7 @@ is accounted for: a PSF integrated over pixels of 4 arcsec becomes the same PSF 
 
 Accuracy, against pixel-integrated Gaussians and Moffats of FWHM w source pixels, moved by fractions of a pixel, to
 coarser and to finer pixels, rotated or not: centroid and width are true to 1e-3 for w >= 2.5 and to 1e-4 for w >= 3;
-the worst pixel to 2 % and 0.5 % of the peak.  Narrower profiles are not determined between their pixels, and the
+the worst pixel to 2 % and 0.7 % of the peak.  Narrower profiles are not determined between their pixels, and the
 result rings: at w = 2 the width is off by 1 %, at w = 1.5 by several and the worst pixel by 10 % of the peak.  A
 stamp on finer pixels should be used then.  A stamp that is already odd and centred is not touched at all.
 """
