@@ -3,7 +3,7 @@ import pytest
 
 from psfmatch import GaussianPSF, InputError, MoffatPSF, PSFError
 from psfmatch.moments import adaptive_moments
-from psfmatch.prepare import measured_center, prepared
+from psfmatch.prepare import measured_center, prepared, prepared_pair
 
 SHAPE = {"ellipticity": 0.1, "angle": 20.0}
 SOURCES = {
@@ -152,3 +152,26 @@ def test_the_centre_is_measured_to_a_thousandth():
 def test_what_cannot_be_prepared_is_said(stamp, options, error, message):
     with pytest.raises(error, match=message):
         prepared(stamp, **options)
+
+
+def test_of_a_pair_the_science_stamp_is_not_interpolated():
+    """An even stamp, its source anywhere, is padded; the target is brought to the same place within the pixel."""
+    narrow, wide = GaussianPSF(fwhm=1.4), MoffatPSF(fwhm=4.0, beta=3.5, **SHAPE)
+    science, target = truth(narrow, (30, 37), (14.7, 18.4)), truth(wide, (44, 41), (20.1, 21.6))
+    for ratio, angle in ((1.0, 0.0), (0.6, 0.0), (1.0, 40.0), (1.3, -25.0)):
+        first, second = prepared_pair(
+            science, target, science_scale=ratio, target_scale=1.0, angle=angle, center="centroid"
+        )
+        np.testing.assert_array_equal(first, np.pad(science, ((0, 1), (0, 0))))
+        turned = MoffatPSF(fwhm=4.0, beta=3.5, ellipticity=0.1, angle=20.0 + angle)
+        offset = np.array(measured_center(first)) - (15, 18)
+        wanted = truth(turned, second.shape, np.array(second.shape) // 2 + offset, ratio)
+        np.testing.assert_allclose(second, wanted, atol=6e-3 * wanted.max())
+        assert np.abs(np.array(measured_center(second)) - np.array(second.shape) // 2 - offset).max() < 1e-3
+
+
+def test_a_pair_on_one_grid_is_only_padded():
+    science, target = (truth(GaussianPSF(fwhm=f), (30, 36), (14.8, 18.35)) for f in (1.6, 3.0))
+    padding = ((0, 1), (0, 1))
+    for got, stamp in zip(prepared_pair(science, target), (science, target), strict=True):
+        np.testing.assert_array_equal(got, np.pad(stamp, padding))

@@ -24,7 +24,7 @@ from scipy.ndimage import map_coordinates
 from psfmatch.errors import InputError, PSFError
 from psfmatch.geometry import FloatArray, Position
 
-__all__ = ["Center", "measured_center", "prepared"]
+__all__ = ["Center", "measured_center", "prepared", "prepared_pair"]
 
 Center = Literal["auto", "centroid", "middle"] | tuple[float, float]
 
@@ -81,9 +81,62 @@ def prepared(
         fine = min(1.0, ratio) / FINE
         image = _rotated(_resampled(image, origin, fine), np.deg2rad(angle))
         return _resampled(image, _middle(image), ratio / fine)
-    if ratio == 1.0 and image.shape[0] % 2 == image.shape[1] % 2 == 1 and origin == _middle(image):
-        return image.copy()
+    if ratio == 1.0 and float(origin.y).is_integer() and float(origin.x).is_integer():
+        return _about_pixel(image, origin)
     return _resampled(image, origin, ratio)
+
+
+def prepared_pair(
+    science: ArrayLike,
+    target: ArrayLike,
+    *,
+    science_scale: float | None = None,
+    target_scale: float | None = None,
+    angle: float = 0.0,
+    center: Center = "auto",
+) -> tuple[FloatArray, FloatArray]:
+    """Two stamps on the pixels of the first, such that the kernel between them moves nothing.
+
+    Only where the sources lie relative to each other matters to the kernel, so that the science stamp, often the
+    narrower one and the one that interpolation would harm, is never interpolated: it is padded to odd sides about
+    the pixel that the source is in.  The target's source is brought to the same place within that pixel; if it is
+    there to 0.1 px already and nothing else is to be done, it is not interpolated either (not with ``centroid``).
+
+    Parameters
+    ----------
+    science, target : array
+        Flux in each pixel; the sides may be even.
+    science_scale, target_scale : float, optional
+        Sizes of their pixels, in one unit.  Both or none.
+    angle : float
+        Degrees by which the target is turned, from +x towards +y.
+    center : {"auto", "centroid", "middle"} or (y, x)
+        Where the source is in either stamp, as for `prepared`.
+
+    Returns
+    -------
+    science, target : array
+        Of odd sides, which may differ.
+
+    Raises
+    ------
+    PSFError, InputError
+        As `prepared`.
+    """
+    first, second = _checked(science), _checked(target)
+    ratio = _ratio(target_scale, science_scale)
+    here, there = _origin(first, center), _origin(second, center)
+    pixel, pixel_there = (Position(round(c.y), round(c.x)) for c in (here, there))
+    dy, dx = here.y - pixel.y, here.x - pixel.x
+    snap = 0.0 if center == "centroid" else SNAP
+    apart = max(abs(there.y - pixel_there.y - dy), abs(there.x - pixel_there.x - dx))
+    if ratio == 1.0 and not angle % 360.0 and apart <= snap:
+        origin = pixel_there
+    else:
+        cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+        origin = Position(there.y - ratio * (dy * cos - dx * sin), there.x - ratio * (dx * cos + dy * sin))
+    moved = prepared(second, pixel_scale=1.0, to_scale=ratio, angle=angle, center=origin)
+    return _about_pixel(first, pixel), moved
 
 
 def measured_center(stamp: ArrayLike, *, iterations: int = 100) -> Position:
@@ -161,6 +214,15 @@ def _origin(image: FloatArray, center: Center) -> Position:
 def _snapped(found: float, n: int) -> float:
     nearest = min((0.5 * (n - 1), float(n // 2)), key=lambda usual: abs(found - usual))
     return nearest if abs(found - nearest) <= SNAP else found
+
+
+def _about_pixel(image: FloatArray, pixel: Position) -> FloatArray:
+    """The stamp with rows and columns of zeros, so that this pixel is the central one."""
+    margins = []
+    for n, c in zip(image.shape, (int(pixel.y), int(pixel.x)), strict=True):
+        half = max(c, n - 1 - c)
+        margins.append((half - c, half - (n - 1 - c)))
+    return np.pad(image, margins)
 
 
 def _resampled(image: FloatArray, origin: Position, ratio: float) -> FloatArray:

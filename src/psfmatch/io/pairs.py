@@ -14,7 +14,7 @@ from psfmatch.geometry import FloatArray
 from psfmatch.io.files import PathLike
 from psfmatch.io.psfs import BELIEVED_SUMS, read_psf
 from psfmatch.io.stamps import StampGeometry, read_stamp
-from psfmatch.prepare import Center, prepared
+from psfmatch.prepare import Center, prepared, prepared_pair
 from psfmatch.psf import PSF, ImagePSF
 
 __all__ = ["PSFPair", "read_psf_pair"]
@@ -91,17 +91,19 @@ def read_psf_pair(
     if raw[1] is None:
         if target_scale is not None or target_angle is not None:
             raise InputError(f"{os.fspath(target)}: not a stamp, so that it has no pixel scale or angle of its own")
-        wanted = read_psf(target, pixel_scale=scale)
-        return PSFPair(_science(science, raw[0], scale, center), wanted, scale, None)
+        return PSFPair(_alone(science, raw[0], scale, center), read_psf(target, pixel_scale=scale), scale, None)
     there = target_scale if target_scale is not None else own[1].scale
     rotation, mirrored = _turn(own, science_angle, target_angle)
     ratio = _scale_ratio(science, target, scale, there)
-    stamp = raw[1][0][:, ::-1] if mirrored else raw[1][0]
-    image = _placed(target, stamp, center, ratio, rotation)
-    log.info("target: pixels %.6g times as large, turned by %.3f deg%s", ratio, rotation, ", mirrored" * mirrored)
     scale = there if scale is None else scale
-    models = _science(science, raw[0], scale, center), _model(target, image)
-    return PSFPair(*models, scale, there, rotation, mirrored)
+    stamp = raw[1][0][:, ::-1] if mirrored else raw[1][0]
+    log.info("target: pixels %.6g times as large, turned by %.3f deg%s", ratio, rotation, ", mirrored" * mirrored)
+    if raw[0] is None:
+        point = np.ones((1, 1))
+        image = _placed(science, target, point, stamp, ratio, rotation, center)[1]
+        return PSFPair(_alone(science, None, scale, center), _model(target, image), scale, there, rotation, mirrored)
+    images = _placed(science, target, raw[0][0], stamp, ratio, rotation, center)
+    return PSFPair(_model(science, images[0]), _model(target, images[1]), scale, there, rotation, mirrored)
 
 
 def _turn(own: list[StampGeometry], science_angle: float | None, target_angle: float | None) -> tuple[float, bool]:
@@ -137,19 +139,29 @@ def _scale_ratio(science: PathLike, target: PathLike, scale: float | None, there
     return 1.0 if abs(ratio - 1.0) < SAME_SCALE else ratio
 
 
-def _science(
-    source: PathLike, raw: tuple[FloatArray, StampGeometry] | None, scale: float | None, center: Center
-) -> PSF:
+def _alone(source: PathLike, raw: tuple[FloatArray, StampGeometry] | None, scale: float | None, center: Center) -> PSF:
+    """The science PSF beside a target that is no stamp: a model as it is, a stamp centred."""
     if raw is None:
         return read_psf(source, pixel_scale=scale)
-    return _model(source, _placed(source, raw[0], center, 1.0, 0.0))
-
-
-def _placed(source: PathLike, stamp: FloatArray, center: Center, ratio: float, angle: float) -> FloatArray:
     try:
-        return prepared(stamp, pixel_scale=1.0, to_scale=ratio, angle=angle, center=center)
+        return _model(source, prepared(raw[0], center=center))
     except PSFError as error:
         raise PSFError(f"{os.fspath(source)}: {error}") from error
+
+
+def _placed(
+    science: PathLike,
+    target: PathLike,
+    first: FloatArray,
+    second: FloatArray,
+    ratio: float,
+    angle: float,
+    center: Center,
+) -> tuple[FloatArray, FloatArray]:
+    try:
+        return prepared_pair(first, second, science_scale=ratio, target_scale=1.0, angle=angle, center=center)
+    except PSFError as error:
+        raise PSFError(f"{os.fspath(science)}, {os.fspath(target)}: {error}") from error
 
 
 def _model(source: PathLike, image: FloatArray) -> PSF:
