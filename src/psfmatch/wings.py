@@ -28,6 +28,10 @@ SHALLOWEST = 3.4
 STEEPEST, MOST_CURVED = 40.0, 300.0
 RINGED = 0.25
 """Relative misfit of the azimuthal mean (rings give 0.35 and more) above which no smooth wing is believed."""
+SIGNIFICANCE = 3.0
+"""Standard deviations of the noise below which there is no wing, and no ring."""
+MOST_DIFFRACTED = 0.5
+"""Limit of the flux beyond r behind an aperture, in units of FWHM/r (0.2 for an open one, more with obstruction)."""
 UNIT_SUM = 1e-6
 
 
@@ -88,7 +92,7 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     stamp : array
         Image of a PSF, of odd size, centred.  Noisy ones had better be `psfmatch.stamp_noise.denoised` first.
     noise : float
-        Standard deviation per pixel.  A wing is reduced by ``1 - (error / flux)^2``, so that noise makes no flux.
+        Standard deviation per pixel.  A wing is reduced by ``1 - (3 error / flux)^2``, so that noise makes no flux.
 
     Returns
     -------
@@ -100,15 +104,19 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     width = fwhm(stamp)
     outer, inner = _Window.of(stamp, OUTER), _Window.of(stamp, min(max(INNER, FIRST_DARK_RING * width / half), 0.5))
     candidates = [_moffat(outer, width), _gaussian(outer)]
-    misfits = [outer.misfit(wings) for wings in candidates]
+    misfits = [outer.misfit(wings, noise) for wings in candidates]
     wings, window = candidates[int(np.argmin(misfits))], outer
     if min(misfits) > RINGED or wings.slope < SHALLOWEST:
         wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), inner
-    error = noise * float(np.linalg.norm(window.weight))
+    error = SIGNIFICANCE * noise * float(np.linalg.norm(window.weight))
     if window.flux <= error:
         return NO_WINGS
     wings = replace(wings, amplitude=window.amplitude(wings) * (1.0 - (error / window.flux) ** 2))
-    return replace(wings, missing=_flux_beyond_border(wings, stamp.shape) / total)
+    missing = _flux_beyond_border(wings, stamp.shape) / total
+    if wings.kind == "diffraction":
+        cut = min(1.0, MOST_DIFFRACTED * width / max(half * missing, 1e-300))
+        return replace(wings, amplitude=cut * wings.amplitude, missing=cut * missing)
+    return replace(wings, missing=missing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +162,17 @@ class _Window:
         """The factor by which the wings must be multiplied to have the pixels' flux."""
         return self.flux / float((self.weight * wings.profile(self.radius)).sum())
 
-    def misfit(self, wings: Wings) -> float:
-        """Mean deviation of the azimuthal mean from the wings, relative to its own mean."""
+    def misfit(self, wings: Wings, noise: float) -> float:
+        """Mean deviation, beyond what noise explains, of the azimuthal mean from the wings, relative to that mean."""
         ring = np.rint(self.radius).astype(int)
         seen = np.bincount(ring, self.weight * self.values)
         model = np.bincount(ring, self.weight * wings.profile(self.radius))
         if self.flux <= 0 or model.sum() <= 0:
             return np.inf
-        return float(np.abs(seen - model * (seen.sum() / model.sum())).sum() / np.abs(seen).sum())
+        deviation = seen - model * (seen.sum() / model.sum())
+        error = noise * np.sqrt(np.bincount(ring, self.weight**2))
+        excess = np.sqrt(np.maximum(deviation**2 - (SIGNIFICANCE * error) ** 2, 0.0))
+        return float(excess.sum() / np.abs(seen).sum())
 
 
 def _radius(shape: tuple[int, ...]) -> FloatArray:
