@@ -29,6 +29,7 @@ STRENGTHS = 10.0 ** np.arange(-15.0, 2.01, 0.2)
 FREE_GAIN = 1.02
 WORTH = 1.0
 EASY = 0.01
+FLUX = 0.3
 STILL = 1.1
 STEP = 10.0**0.5
 TOO_SHARP = 10.0
@@ -63,10 +64,11 @@ class Fourier:
     window : Window or str
         A taper over frequency, or just its shape.
     size : int, optional
-        Rows and columns of the kernel, odd.  Default: the least for which what is cut adds to the residual no more
-        than 0.3 of what it is, or 0.01 of the tolerance; but at most ``size_max``.
+        Rows and columns of the kernel, odd.  Default: the least whose residual is within 10 % of that of the largest
+        kernel, or 0.01 of the tolerance, and whose flux, too, is as true, or true to 0.3 of the tolerance.
     size_max : int, optional
-        Default twice the size of the stamps, less 1.
+        The largest kernel; default twice the size of the stamps, less 1, which the sharp border of a cut target
+        calls for.
     flux : {"free", "unit", "stamp"} or float
         The sum of the kernel: what the division makes it; 1; the ratio of the two stamps' sums; or a number.  It is
         imposed by adding the same small number to every pixel, which is what least squares does to a large kernel.
@@ -199,7 +201,7 @@ class Fourier:
             strength, reason = spectra.strength(self.tolerance, self.max_noise_gain)
             smooth = spectra.smooth_enough(strength, grid.size_max)
             strength, reason = smooth, reason if smooth == strength else "size"
-        size = self.size or spectra.size(strength, EASY * self.tolerance)
+        size = self.size or spectra.size(strength, EASY * self.tolerance, FLUX * self.tolerance)
         return _Choice(strength, reason, size, *spectra.achieved(strength, size))
 
 
@@ -230,7 +232,7 @@ class _Grid:
 
     def __init__(self, solver: Fourier, stamp_shape: tuple[int, int]) -> None:
         stamp = max(stamp_shape)
-        self.size_max = solver.size or solver.size_max or stamp
+        self.size_max = solver.size or solver.size_max or 2 * stamp - 1
         self.side = side = int(fft.next_fast_len(stamp + self.size_max - 1, real=True))
         fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
         self.penalty = penalty_power(solver.penalty, fy, fx, side)
@@ -320,18 +322,28 @@ class _Spectra:
             strength, residual = STEP * strength, stronger
         return strength
 
-    def size(self, strength: float, easy: float) -> int:
-        """The least kernel size whose residual is that of the largest, nearly, or ``easy``."""
+    def size(self, strength: float, easy: float, flux: float) -> int:
+        """The least kernel size that loses nothing against the largest.
+
+        Its residual is nearly that of the largest kernel, or ``easy``; and the flux of the target is met as well, or
+        to ``flux``, which the residual says little about: faint and far out, but part of every growth curve.
+        """
         whole = self._whole(strength)
         low, high = 0, self.grid.size_max // 2  # half sizes
-        most = max(STILL * self._cut(whole, 2 * high + 1)[0], easy)
+        most = np.maximum(STILL * self._losses(whole, 2 * high + 1), (easy, flux))
         while high - low > max(1, high // 16):
             middle = (low + high) // 2
-            if self._cut(whole, 2 * middle + 1)[0] <= most:
+            if (self._losses(whole, 2 * middle + 1) <= most).all():
                 high = middle
             else:
                 low = middle
         return 2 * high + 1
+
+    def _losses(self, whole: FloatArray, size: int) -> FloatArray:
+        """The residual of kernels cut to this size, and by how much they miss the target's flux."""
+        sums = self._inside(whole, size).sum(axis=(1, 2)) * self.science[:, 0, 0].real
+        flux = self.target[:, 0, 0].real
+        return np.array([self._cut(whole, size)[0], np.abs(sums / flux - 1.0).max()])
 
     def achieved(self, strength: float, size: int) -> tuple[float, float]:
         """The residual and the noise gain of kernels cut to this size, in the worst cell."""
@@ -342,9 +354,11 @@ class _Spectra:
         return np.asarray(fft.irfft2(self.quotient(strength), (self.grid.side, self.grid.side)))
 
     def _cut(self, whole: FloatArray, size: int) -> tuple[float, float]:
-        offset = np.minimum(np.arange(self.grid.side), self.grid.side - np.arange(self.grid.side))
-        inside = (offset <= size // 2)[:, None] & (offset <= size // 2)
-        cut = np.where(inside, whole, 0.0)
+        cut = self._inside(whole, size)
         difference = fft.rfft2(cut) * self.science - self.target
         square = ((difference.real**2 + difference.imag**2) * self.grid.weight).sum(axis=(1, 2))
         return float((np.sqrt(square) / self.norm).max()), float((cut**2).sum(axis=(1, 2)).max())
+
+    def _inside(self, whole: FloatArray, size: int) -> FloatArray:
+        offset = np.minimum(np.arange(self.grid.side), self.grid.side - np.arange(self.grid.side))
+        return np.where((offset <= size // 2)[:, None] & (offset <= size // 2), whole, 0.0)
