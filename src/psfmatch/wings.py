@@ -26,8 +26,10 @@ DIFFRACTION_SLOPE = 3.0
 SHALLOWEST = 3.4
 """The least slope that is believed: below it the flux beyond depends on where spikes and scattered light end."""
 STEEPEST, MOST_CURVED = 40.0, 300.0
-RINGED = 0.25
-"""Relative misfit of the azimuthal mean (rings give 0.35 and more) above which no smooth wing is believed."""
+STEEP = 5.0
+"""A wing that is shallower is no Gaussian, however well one may follow it for a while."""
+RINGED = 0.07
+"""Relative misfit of the azimuthal mean above which no smooth wing is believed (models 0.02, rings 0.08 to 1)."""
 SIGNIFICANCE = 3.0
 """Standard deviations of the noise below which there is no wing, and no ring."""
 MOST_DIFFRACTED = 0.5
@@ -83,7 +85,8 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     A Moffat wing (Moffat 1969, A&A 3, 455) whose core has the stamp's FWHM, and a Gaussian one, are fitted under a
     smooth window in radius.  The slope is the one that gives the observed mean of ``ln r`` (for photons from a power
     law, the maximum likelihood: Hill 1975, Ann. Stat. 3, 1163), a linear statistic that negative pixels do not
-    upset; the family that follows the azimuthal mean more closely is taken.  Where neither does, because of rings,
+    upset; the Moffat wing is kept unless it is steep and the Gaussian follows the azimuthal mean more closely.
+    Where neither does, because of rings,
     or the slope is below 3.4, it is set to 3, that of the diffraction pattern of an aperture with a sharp edge
     averaged over its rings.
 
@@ -92,7 +95,7 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     stamp : array
         Image of a PSF, of odd size, centred.  Noisy ones had better be `psfmatch.stamp_noise.denoised` first.
     noise : float
-        Standard deviation per pixel.  A wing is reduced by ``1 - (3 error / flux)^2``, so that noise makes no flux.
+        Standard deviation per pixel, of the stamp before it was denoised.  A wing is reduced by ``1 - (3 error / flux)^2``, so that noise makes no flux.
 
     Returns
     -------
@@ -103,10 +106,12 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
         return NO_WINGS
     width = fwhm(stamp)
     outer, inner = _Window.of(stamp, OUTER), _Window.of(stamp, min(max(INNER, FIRST_DARK_RING * width / half), 0.5))
-    candidates = [_moffat(outer, width), _gaussian(outer)]
-    misfits = [outer.misfit(wings, noise) for wings in candidates]
-    wings, window = candidates[int(np.argmin(misfits))], outer
-    if min(misfits) > RINGED or wings.slope < SHALLOWEST:
+    wings, window = _moffat(outer, width), outer
+    slope, misfit = wings.slope, outer.misfit(wings, noise)
+    if slope > STEEP and outer.misfit(_gaussian(outer), noise) < misfit:
+        wings = _gaussian(outer)
+        misfit = outer.misfit(wings, noise)
+    if misfit > RINGED or slope < SHALLOWEST:
         wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), inner
     error = SIGNIFICANCE * noise * float(np.linalg.norm(window.weight))
     if window.flux <= error:
