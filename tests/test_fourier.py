@@ -159,6 +159,9 @@ def test_the_noise_gain_is_limited_and_what_is_too_sharp_is_refused():
         assert 0.75 * limit < gains[-1] <= limit
     with pytest.raises(MatchError, match="sharper"):
         matching_kernel(science, GaussianPSF(fwhm=2.5), solver=Fourier())
+    blurred = convolve2d(stamp(science, (45, 45)), np.ones((5, 7)) / 35.0)  # frequencies that are not there at all
+    with pytest.raises(MatchError, match="sharper"):
+        matching_kernel(blurred, stamp(GaussianPSF(fwhm=4.0), (49, 51)), solver=Fourier(max_noise_gain=1e6))
 
 
 def test_the_size_is_the_least_that_loses_nothing():

@@ -181,7 +181,7 @@ class Fourier:
             "cells_used": len(cells),
             "cells_skipped": len(cells.skipped),
         }
-        return Solution(kernel, choice.outcome(self.tolerance), cells, statistics)
+        return Solution(kernel, choice.outcome(self.tolerance, cells.fwhm), cells, statistics)
 
     def _sums(self, cells: SpatialCellSet) -> FloatArray | None:
         """The sum that the kernel of every cell shall have, or None for what it is."""
@@ -220,9 +220,10 @@ class _Choice:
     residual: float
     noise_gain: float
 
-    def outcome(self, tolerance: float) -> Outcome:
-        """What is said of it."""
-        if self.reason == "max_noise_gain" and self.residual > TOO_SHARP * tolerance:
+    def outcome(self, tolerance: float, widths: tuple[float, float]) -> Outcome:
+        """What is said of it, given the FWHMs of the science and the target PSF."""
+        ended = self.reason == "max_noise_gain" or (self.reason in ("price", "size") and widths[1] < widths[0])
+        if ended and self.residual > TOO_SHARP * tolerance:
             return Outcome.TARGET_TOO_SHARP
         return Outcome.OK if self.residual <= tolerance else Outcome.TOLERANCE_NOT_REACHED
 
