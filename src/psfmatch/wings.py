@@ -86,16 +86,16 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     smooth window in radius.  The slope is the one that gives the observed mean of ``ln r`` (for photons from a power
     law, the maximum likelihood: Hill 1975, Ann. Stat. 3, 1163), a linear statistic that negative pixels do not
     upset; the Moffat wing is kept unless it is steep and the Gaussian follows the azimuthal mean more closely.
-    Where neither does, because of rings,
-    or the slope is below 3.4, it is set to 3, that of the diffraction pattern of an aperture with a sharp edge
-    averaged over its rings.
+    Where neither follows it, because of rings, or the slope is below 3.4, it is set to 3, that of the diffraction
+    pattern of an aperture with a sharp edge averaged over its rings.
 
     Parameters
     ----------
     stamp : array
         Image of a PSF, of odd size, centred.  Noisy ones had better be `psfmatch.stamp_noise.denoised` first.
     noise : float
-        Standard deviation per pixel, of the stamp before it was denoised.  A wing is reduced by ``1 - (3 error / flux)^2``, so that noise makes no flux.
+        Standard deviation per pixel, of the stamp before it was denoised.  A wing is reduced by
+        ``1 - (3 error / flux)^2``, so that noise makes no flux.
 
     Returns
     -------
