@@ -131,7 +131,7 @@ def _fitted_moffat(stamp: FloatArray) -> FloatArray:
     y, x = y - stamp.shape[0] // 2, x - stamp.shape[1] // 2
     values, peak = stamp.ravel(), float(stamp.max())
     beta = 2.5
-    curvature = (2.0 ** (1.0 / beta) - 1.0) / (0.5 * fwhm(stamp)) ** 2
+    curvature = beta * (2.0 ** (1.0 / beta) - 1.0) / (0.5 * fwhm(stamp)) ** 2
     start = np.array([peak, 0.0, 0.0, curvature, 0.0, curvature, np.log(beta)])
     fit = optimize.least_squares(
         lambda p: _moffat(p, x, y)[0] - values,
@@ -149,18 +149,20 @@ def _fitted_moffat(stamp: FloatArray) -> FloatArray:
 
 
 def _moffat(p: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``A (1 + a dx^2 + 2 b dx dy + c dy^2)^-beta`` and its derivatives by A, x0, y0, a, b, c and ln beta."""
+    """``A (1 + q/beta)^-beta`` with ``q = a dx^2 + 2 b dx dy + c dy^2``; its derivatives by A, x0, y0, a, b, c, ln beta.
+
+    In this form the width hardly depends on beta, and the limit of large beta is a Gaussian.
+    """
     amplitude, x0, y0, a, b, c, log_beta = p
-    beta = np.exp(np.clip(log_beta, -1.0, 5.0))
+    beta = np.exp(np.clip(log_beta, -1.0, 7.0))
     dx, dy = x - x0, y - y0
-    base = np.maximum(1.0 + a * dx * dx + 2.0 * b * dx * dy + c * dy * dy, 1e-6)
+    base = np.maximum(1.0 + (a * dx * dx + 2.0 * b * dx * dy + c * dy * dy) / beta, 1e-6)
     shape = base**-beta
     value = amplitude * shape
-    d = -beta * value / base
+    d = -value / base
     gx, gy = -2.0 * d * (a * dx + b * dy), -2.0 * d * (b * dx + c * dy)
-    return value, np.stack(
-        [shape, gx, gy, d * dx * dx, 2.0 * d * dx * dy, d * dy * dy, -value * np.log(base) * beta], axis=-1
-    )
+    by_beta = value * beta * (1.0 - 1.0 / base - np.log(base))
+    return value, np.stack([shape, gx, gy, d * dx * dx, 2.0 * d * dx * dy, d * dy * dy, by_beta], axis=-1)
 
 
 def _shrunk(residual: FloatArray, noise: float) -> FloatArray:
