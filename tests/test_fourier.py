@@ -138,7 +138,7 @@ def test_defaults_reach_the_tolerance_and_take_cheap_accuracy():
             for s in stronger
         ]
         least = min(t["noise_gain"] for t in trades if t["predicted_residual"] <= tolerance)
-        assert statistics["noise_gain"] <= 1.021 * least
+        assert statistics["noise_gain"] <= 1.03 * least
 
 
 def test_predicted_figures_are_those_of_the_stamps():
@@ -156,7 +156,7 @@ def test_the_noise_gain_is_limited_and_what_is_too_sharp_is_refused():
         solution = matching_kernel(science, target, solver=Fourier(max_noise_gain=limit), throw=False)
         assert solution.outcome is Outcome.TOLERANCE_NOT_REACHED
         gains.append(solution.statistics["noise_gain"])
-        assert 0.75 * limit < gains[-1] <= limit
+        assert 0.7 * limit < gains[-1] <= limit
     with pytest.raises(MatchError, match="sharper"):
         matching_kernel(science, GaussianPSF(fwhm=2.5), solver=Fourier())
     blurred = convolve2d(stamp(science, (45, 45)), np.ones((5, 7)) / 35.0)  # frequencies that are not there at all

@@ -25,13 +25,14 @@ log = logging.getLogger(__name__)
 CELL = 128
 CHUNK = 1 << 22
 PROBES = 9
-STRENGTHS = 10.0 ** np.arange(-15.0, 2.01, 0.2)
+STEP = 0.25  # decades of strength
+STRENGTHS = 10.0 ** np.arange(-15.0, 1.01, STEP)
 FREE_GAIN = 1.02
 WORTH = 1.0
+ROOM = 0.8  # of the tolerance is for the strength, the rest for the cut
 EASY = 0.01
 FLUX = 0.3
 STILL = 1.1
-STEP = 10.0**0.5
 TOO_SHARP = 10.0
 
 
@@ -56,9 +57,9 @@ class Fourier:
         square of its flux: the same number means the same for any flux, stamp size and padding.  Default: chosen
         from ``tolerance``, see there.
     tolerance : float
-        The residual to reach at the least noise gain.  Below it, accuracy is taken that costs less than 2 % in
-        noise gain; the search for it ends where the noise gain would grow faster than the square root of the
-        accuracy, or beyond ``max_noise_gain``.
+        The residual to reach, at nearly the least noise gain; the strength aims at 0.8 of it, to leave room for the
+        cut of the kernel.  Below it, accuracy is taken that costs less than 2 % in noise gain.  The search ends
+        early where the noise gain would grow faster than the accuracy, or beyond ``max_noise_gain``.
     max_noise_gain : float
         The largest noise gain that a chosen strength may have.
     window : Window or str
@@ -198,10 +199,10 @@ class Fourier:
         if self.strength is not None:
             strength, reason = self.strength, "given"
         else:
-            strength, reason = spectra.strength(self.tolerance, self.max_noise_gain)
+            strength, reason = spectra.strength(ROOM * self.tolerance, self.max_noise_gain)
             smooth = spectra.smooth_enough(strength, grid.size_max)
             strength, reason = smooth, reason if smooth == strength else "size"
-        size = self.size or spectra.size(strength, EASY * self.tolerance, FLUX * self.tolerance)
+        size = self.size or spectra.size(strength, self.tolerance)
         return _Choice(strength, reason, size, *spectra.achieved(strength, size))
 
 
@@ -291,9 +292,10 @@ class _Spectra:
 
     def predicted(self, strength: float) -> tuple[float, float]:
         """The residual and the noise gain of kernels that are not cut, in the worst cell."""
-        passed = self.power * self._inverse(strength)
+        inverse = self._inverse(strength)
+        passed = self.power * inverse
         residual = np.sqrt((self.target_power * (1.0 - passed) ** 2).sum(axis=(1, 2))) / self.norm
-        gain = self._inverse(strength) * passed / self.top * self.target_power
+        gain = inverse * passed * self.target_power / self.top
         return float(residual.max()), float(gain.sum(axis=(1, 2)).max())
 
     def strength(self, tolerance: float, max_noise_gain: float) -> tuple[float, str]:
@@ -302,36 +304,52 @@ class _Spectra:
         strength, reason, ceiling = float(STRENGTHS[-1]), "precision", max_noise_gain
         for candidate in STRENGTHS[::-1].tolist():
             new_residual, new_gain = self.predicted(candidate)
+            if new_residual <= tolerance and reason != "tolerance":
+                needed = self._reaching(tolerance, candidate)
+                residual, gain = self.predicted(needed)
+                if gain <= max_noise_gain:
+                    strength, reason, ceiling = needed, "tolerance", min(max_noise_gain, FREE_GAIN * gain)
             if new_gain > ceiling:
-                return strength, reason if residual <= tolerance else "max_noise_gain"
+                return strength, reason if reason == "tolerance" else "max_noise_gain"
             if residual < 0.1 and new_gain / gain > (residual / max(new_residual, 1e-300)) ** WORTH:
-                return strength, reason if residual <= tolerance else "price"
+                return strength, reason if reason == "tolerance" else "price"
             strength, residual, gain = candidate, new_residual, new_gain
-            if residual <= tolerance and reason != "tolerance":
-                reason, ceiling = "tolerance", min(max_noise_gain, FREE_GAIN * gain)
             if residual <= EASY * tolerance:
                 break
         return strength, reason
+
+    def _reaching(self, tolerance: float, weak: float) -> float:
+        """The largest strength that reaches the tolerance, within a step above one that does."""
+        low, high = 0.0, STEP
+        for _ in range(5):
+            middle = 0.5 * (low + high)
+            if self.predicted(weak * 10.0**middle)[0] <= tolerance:
+                low = middle
+            else:
+                high = middle
+        return float(weak * 10.0**low)
 
     def smooth_enough(self, strength: float, size: int) -> float:
         """The strength raised until the kernels, cut to this size, are the best: weak penalties let them ring on."""
         residual, _ = self.achieved(strength, size)
         while residual > STILL * self.predicted(strength)[0]:
-            stronger, _ = self.achieved(STEP * strength, size)
+            stronger, _ = self.achieved(10.0 ** (2 * STEP) * strength, size)
             if stronger > residual:
                 break
-            strength, residual = STEP * strength, stronger
+            strength, residual = 10.0 ** (2 * STEP) * strength, stronger
         return strength
 
-    def size(self, strength: float, easy: float, flux: float) -> int:
+    def size(self, strength: float, tolerance: float) -> int:
         """The least kernel size that loses nothing against the largest.
 
-        Its residual is nearly that of the largest kernel, or ``easy``; and the flux of the target is met as well, or
-        to ``flux``, which the residual says little about: faint and far out, but part of every growth curve.
+        Its residual is nearly that of the largest kernel, or much below the tolerance; and the flux of the target is
+        met as well, or well within it: the residual says little about light that is faint and far out.
         """
         whole = self._whole(strength)
         low, high = 0, self.grid.size_max // 2  # half sizes
-        most = np.maximum(STILL * self._losses(whole, 2 * high + 1), (easy, flux))
+        least = self._losses(whole, 2 * high + 1)
+        most = np.maximum(STILL * least, (EASY * tolerance, FLUX * tolerance))
+        most = np.where(least <= tolerance, np.minimum(most, tolerance), most)  # not by the cut is it missed
         while high - low > max(1, high // 16):
             middle = (low + high) // 2
             if (self._losses(whole, 2 * middle + 1) <= most).all():
