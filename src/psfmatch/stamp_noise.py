@@ -149,7 +149,7 @@ def _fitted_moffat(stamp: FloatArray) -> FloatArray:
 
 
 def _moffat(p: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``A (1 + q/beta)^-beta`` with ``q = a dx^2 + 2 b dx dy + c dy^2``; its derivatives by A, x0, y0, a, b, c, ln beta.
+    """``A (1 + q/beta)^-beta`` with ``q = a dx^2 + 2 b dx dy + c dy^2``; derivatives by A, x0, y0, a, b, c, ln beta.
 
     In this form the width hardly depends on beta, and the limit of large beta is a Gaussian.
     """
