@@ -20,7 +20,7 @@ ROWS = (
     ("quality", "stars"),
     ("cells",),
     ("exposure",),
-    ("psf", "kernel"),
+    ("psf", "kernel", "wings", "stamp_noise"),
     ("fields", "moments", "prepare"),
     ("geometry", "errors"),
 )

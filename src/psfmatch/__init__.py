@@ -28,7 +28,18 @@ from psfmatch.psf import (
     MoffatPSF,
 )
 from psfmatch.quality import Quality, measure_quality
-from psfmatch.solve import PCA, AlardLupton, Clipping, FreeForm, Outcome, Padding, Regularization, Solution, Solver
+from psfmatch.solve import (
+    PCA,
+    AlardLupton,
+    Clipping,
+    Fourier,
+    FreeForm,
+    Outcome,
+    Padding,
+    Regularization,
+    Solution,
+    Solver,
+)
 
 __version__ = "0.1.0"
 
@@ -47,6 +58,7 @@ __all__ = [
     "Exposure",
     "Field",
     "FormatError",
+    "Fourier",
     "FreeForm",
     "FunctionPSF",
     "GaussianPSF",

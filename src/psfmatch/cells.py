@@ -120,6 +120,13 @@ def sample_cells(
         If ``size`` is even.
     """
     region, x, y = cell_positions(box, cell_shape)
+    if not target.resizable and target.shape != (size, size):
+        warnings.warn(
+            f"the target PSF is a fixed image of {target.shape[1]} x {target.shape[0]} px: "
+            f"it is padded with zeros or cut to the {size} x {size} px of the science PSF",
+            PsfMatchWarning,
+            stacklevel=2,
+        )
     return sample_at(
         science,
         target,
@@ -145,15 +152,8 @@ def sample_at(
     fwhm_at: Position | None = None,
     pad_science: bool = False,
 ) -> SpatialCellSet:
-    """Realise both PSFs at given positions over a box; as `sample_cells` in all else."""
+    """Realise both PSFs at given positions over a box; as `sample_cells` in all else, but without a warning."""
     shape = odd_shape((size, size), "PSF stamps of the cells")
-    if not target.resizable and target.shape != shape:
-        warnings.warn(
-            f"the target PSF is a fixed image of {target.shape[1]} x {target.shape[0]} px: "
-            f"it is padded with zeros or cut to the {size} x {size} px of the science PSF",
-            PsfMatchWarning,
-            stacklevel=3,
-        )
     skipped: dict[int, str] = {}
     own = science.shape if pad_science else shape
     stamps: list[FloatArray] = [_evaluate(science, x, y, own, skipped), _evaluate(target, x, y, shape, skipped)]

@@ -19,7 +19,7 @@ from psfmatch.io import read_psf
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF, as_psf, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
-from psfmatch.solve import AlardLupton, Solution, Solver
+from psfmatch.solve import FreeForm, Solution, Solver
 
 __all__ = ["Matched", "match", "matching_kernel"]
 
@@ -72,7 +72,7 @@ def match(
         The wished PSF: a model, a stamp (sy, sx), a file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (pixels)
         or ``"gaussian:fwhm=1.2arcsec"`` (needs a WCS).
     solver : Solver, optional
-        Default `AlardLupton`.
+        Default `FreeForm`.
     convolver : Convolver, optional
         Default `FFT`.
     kernel_sum : float
@@ -122,7 +122,7 @@ def matching_kernel(
     box : Box, optional
         The region over which the PSFs vary; default the pixel at the origin, enough for PSFs that do not vary.
     solver : Solver, optional
-        Default `AlardLupton`.
+        Default `FreeForm`.
     throw : bool
         Raise `MatchError` where the outcome is bad.
 
@@ -139,12 +139,12 @@ def matching_kernel(
         If a stamp cannot be used as a PSF.
     """
     region = Box(0, 0, 1, 1) if box is None else box
-    chosen = AlardLupton(order=0) if solver is None and box is None else solver
+    chosen = solver
     return _solve(as_psf(science), as_psf(target), region, chosen, 1.0, throw)
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
-    solution = (AlardLupton() if solver is None else solver).solution(science, target, box, kernel_sum=kernel_sum)
+    solution = (FreeForm() if solver is None else solver).solution(science, target, box, kernel_sum=kernel_sum)
     cells = solution.cells
     if cells.skipped:
         x, y, why = cells.skipped[0]
@@ -156,8 +156,8 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
         )
     if not solution.outcome.ok:
         if throw:
-            raise MatchError(solution.outcome.value, solution)
-        warnings.warn(solution.outcome.value, PsfMatchWarning, stacklevel=3)
+            raise MatchError(solution.message, solution)
+        warnings.warn(solution.message, PsfMatchWarning, stacklevel=3)
     return solution
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,7 @@ from psfmatch.moments import SIGMA_TO_FWHM
 
 __all__ = [
     "PSF",
+    "AnalyticPSF",
     "BasisPSF",
     "DoubleGaussianPSF",
     "FunctionPSF",
@@ -146,6 +147,10 @@ class AnalyticPSF(PSF):
     def _density(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Flux per square pixel at an offset from the source; its integral over the plane is 1."""
 
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """The same profile, so many times as wide."""
+
     @property
     @abstractmethod
     def _extent(self) -> tuple[float, float]:
@@ -220,6 +225,9 @@ class _EllipticalPSF(AnalyticPSF):
             raise InputError(f"{type(self).__name__} angle={self.angle!r}: must be finite")
 
     _reach = 2.5
+
+    def scaled(self, factor: float) -> Self:
+        return replace(self, fwhm=factor * self.fwhm)
 
     @property
     def _extent(self) -> tuple[float, float]:
@@ -303,6 +311,9 @@ class DoubleGaussianPSF(AnalyticPSF):
         low, high = (fwhm / SIGMA_TO_FWHM * f for f in (min(1.0, 1.0 / ratio), max(1.0, 1.0 / ratio)))
         sigma = brentq(excess, 0.99 * low, 1.01 * high)
         return cls(sigma1=sigma, sigma2=ratio * sigma, b=b, **options)
+
+    def scaled(self, factor: float) -> Self:
+        return replace(self, sigma1=factor * self.sigma1, sigma2=factor * self.sigma2)
 
     @property
     def _extent(self) -> tuple[float, float]:

@@ -16,7 +16,7 @@ __all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "set_option"]
 
 # The first of each is the one whose options are meant when no class is named.
 CLASSES: Mapping[str, Mapping[str, str]] = {
-    "solver": {"alard-lupton": "AlardLupton"},
+    "solver": {"free-form": "FreeForm", "alard-lupton": "AlardLupton", "fourier": "Fourier"},
     "convolver": {"fft": "FFT", "direct": "Direct"},
 }
 

@@ -1,8 +1,20 @@
 """Solvers: each a frozen object whose fields are its options; all return a `Solution`."""
 
 from psfmatch.solve.alard_lupton import PCA, AlardLupton, Clipping, Padding
+from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.free_form import FreeForm
 from psfmatch.solve.regularization import Regularization
 from psfmatch.solve.solution import Outcome, Solution, Solver
 
-__all__ = ["PCA", "AlardLupton", "Clipping", "FreeForm", "Outcome", "Padding", "Regularization", "Solution", "Solver"]
+__all__ = [
+    "PCA",
+    "AlardLupton",
+    "Clipping",
+    "Fourier",
+    "FreeForm",
+    "Outcome",
+    "Padding",
+    "Regularization",
+    "Solution",
+    "Solver",
+]

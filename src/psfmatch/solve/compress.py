@@ -82,10 +82,10 @@ def compressed_cells(
     box : Box
         Where the kernel is to be used.
     order : int
-        Total degree of the weights' variation.
+        Order of the weights' variation (see `Field`).
     tolerance : float
         What the reduction may leave out (see `principal_kernels`); the fit of the weights comes on top.
-    kind : {"chebyshev1", "polynomial"}
+    kind : {"chebyshev1", "polynomial", "spline"}
         Family of the weights' terms.
 
     Returns
@@ -105,7 +105,7 @@ def compressed_cells(
         images, weights = images[:1], weights[:1]
     field = Field.fit(weights, x=x, y=y, order=order, box=box, kind=kind)
     coefficients = field.coefficients.copy()
-    coefficients[0] = np.eye(1, coefficients.shape[1])
+    coefficients[0] = 1.0 if kind == "spline" else np.eye(1, coefficients.shape[1])  # B-splines sum to 1
     kernel = MatchingKernel(images, Field(coefficients, box, kind))
     misfit = np.linalg.norm(kernel.stamps(x=x, y=y) - kernels) / np.linalg.norm(kernels)
     return kernel, float(misfit)

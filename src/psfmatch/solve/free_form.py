@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from psfmatch.cells import SpatialCellSet, sample_at
 from psfmatch.errors import InputError, MatchError
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.fields import FieldKind, n_terms
+from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.kernel import MatchingKernel
-from psfmatch.psf import PSF
+from psfmatch.moments import fwhm
+from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.compress import compressed_cells
+from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.solution import Outcome, Solution
 from psfmatch.solve.toeplitz import PixelEquations, correlations
+from psfmatch.stamp_noise import denoised, stamp_noise
+from psfmatch.wings import continued
 
 __all__ = ["FreeForm"]
 
 log = logging.getLogger(__name__)
 
 EASY = 1e-5
-STRENGTHS = tuple(10.0**-k for k in np.arange(2.0, 7.1, 1.0))
+STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 PROBE = 17
 LARGEST_CONVENIENT = 25
 FREE_GAIN = 1.02
+AS_SMOOTH = 1.25
 WORTH = 0.5
+MARGIN = 1.5
+STAMP_SHARE = 0.72
+FRAME_SHARE = 0.125
+LEAST_CAP = 21
 RANK_SHARE = 0.03
 ORDER_SHARE = 0.2
+SIZE_SHARE = 0.2
+LEAST_SLOPE = 0.3
+LARGEST_SCALE = 4.0
+WIDE = 101
+SPLINE_SIDES = (8, 14, 22)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +62,23 @@ class FreeForm:
     size : int, optional
         Rows and columns of the kernel, odd; default from the residuals of small kernels, extrapolated.
     max_size : int
-        The largest kernel that may be chosen.
+        The largest kernel that may be chosen.  It is also kept below an eighth of the frame's shorter side (but 21
+        px are always allowed), because pixels closer to the border than half a kernel have no whole footprint; and
+        below 0.72 times the stamp's side.  Constant PSFs on stamps so large that they would support more than
+        ``max_size`` are handed to `Fourier`.
     strength : float, optional
         Tikhonov weight in units of ``sum T^2``; default from the trade of residual against noise gain.
     order : int, optional
         Total degree of the kernel's variation over the field; default the lowest that follows it.
     max_order : int
         The highest order that may be chosen.
+    wings : {"auto", "extrapolate", "none"}
+        Continue stamps that cannot be resized beyond their border, by a fitted power law, Moffat or Gaussian wing
+        (see `psfmatch.wings`); or take them as zero there.  ``auto`` continues noiseless models: the wings of an
+        empirical stamp are lost in its noise.
+    noise : float, optional
+        Standard deviation of white noise in the pixels of the stamps, in units of a stamp of unit flux; default
+        measured in each stamp, and zero in noiseless models.  What lies within the noise is smoothed away.
     flux : {"free", "unit", "stamp"} or float
         The sum of the kernel: what the fit makes it; 1; the ratio of the two stamps' sums; or a number.  The
         stamps' cut wings are why ``unit`` is not the best kernel of a finite size.
@@ -70,6 +96,8 @@ class FreeForm:
     strength: float | None = None
     order: int | None = None
     max_order: int = 6
+    wings: Literal["auto", "extrapolate", "none"] = "auto"
+    noise: float | None = None
     flux: Literal["free", "unit", "stamp"] | float = "free"
 
     def __post_init__(self) -> None:
@@ -85,6 +113,10 @@ class FreeForm:
             raise InputError(f"FreeForm strength={self.strength!r}: must not be negative")
         if (self.order is not None and self.order < 0) or self.max_order < 0:
             raise InputError(f"FreeForm order={self.order!r}, max_order={self.max_order!r}: must not be negative")
+        if self.wings not in ("auto", "extrapolate", "none"):
+            raise InputError(f"FreeForm wings={self.wings!r}: choose auto, extrapolate or none")
+        if self.noise is not None and not self.noise >= 0:
+            raise InputError(f"FreeForm noise={self.noise!r}: must not be negative")
         if isinstance(self.flux, str) and self.flux not in ("free", "unit", "stamp"):
             raise InputError(f"FreeForm flux={self.flux!r}: choose free, unit, stamp or a number")
 
@@ -97,13 +129,31 @@ class FreeForm:
             If the target is too sharp to be reached within ``max_noise_gain``, or no PSF can be evaluated.
         """
         work = _Work(self, science, target, box)
+        if self._too_large(science, target, box):
+            handed = Fourier(tolerance=self.tolerance, max_noise_gain=self.max_noise_gain, flux=self.flux)
+            return handed.solution(science, target, box, kernel_sum=kernel_sum)
         work.choose_size_and_strength()
         kernel, cells = work.spatial()
         outcome = Outcome.OK if work.reached <= self.tolerance else Outcome.TOLERANCE_NOT_REACHED
         if work.gain_limited and work.reached > TOO_SHARP * self.tolerance:
             outcome = Outcome.TARGET_TOO_SHARP
+            work.advice = work.reachable()
         scaled = MatchingKernel(kernel_sum * kernel.basis, kernel.weights)
         return Solution(scaled, outcome, cells, work.statistics())
+
+    def _too_large(self, science: PSF, target: PSF, box: Box) -> bool:
+        """Whether noiseless stamps call for kernels that only transforms can handle."""
+        if self.size is not None or self.strength is not None or not (science.constant and target.constant):
+            return False
+        sides = [min(p.shape) for p in (science, target) if not p.resizable]
+        if not sides or STAMP_SHARE * min(sides) <= self.max_size or 1 < min(box.shape) < max(sides):
+            return False
+        center = box.center
+        return not any(
+            stamp_noise(p.stamps(x=center.x, y=center.y)[0]) if self.noise is None else self.noise
+            for p in (science, target)
+            if not p.resizable
+        )
 
 
 TOO_SHARP = 10.0
@@ -129,22 +179,31 @@ class _Work:
     size: int = 0
     strength: float = 0.0
     order: int = 0
+    kind: FieldKind = "chebyshev1"
     reached: float = np.inf
     between: float = 0.0
     gain: float = np.nan
     gain_limited: bool = False
+    advice: str = ""
     path: list[_Trade] = field(default_factory=list)
+    trusted: int = 0
+    missing: dict[str, float] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
 
     def statistics(self) -> dict[str, Any]:
         return {
             "solver": "free-form",
+            **({"advice": self.advice} if self.advice else {}),
             "kernel_size": self.size,
             "strength": self.strength,
             "order": self.order,
+            "weights": self.kind,
             "predicted_residual": self.reached,
             "residual_between_cells": self.between,
             "noise_gain": self.gain,
             "gain_limited": self.gain_limited,
+            **{f"missing_flux_{name}": value for name, value in self.missing.items()},
+            **{f"noise_{name}": value for name, value in self.noise.items()},
             "frontier": np.array([[t.strength, t.residual, t.gain] for t in self.path]),
         }
 
@@ -158,62 +217,87 @@ class _Work:
             np.array([center.x + dx * nx for _, dx in offsets]), np.array([center.y + dy * ny for dy, _ in offsets])
         )
         pairs = [(s, t) for s, t in zip(cells.science, cells.target, strict=True)]
-        probes = [_equations(s, t, min(PROBE, self._cap(s))) for s, t in pairs]
+        probes = [_equations(s, t, min(PROBE, self._cap())) for s, t in pairs]
         hardest = int(np.argmax([p.residual(p.solve(1e-4)) for p in probes]))
         given = self.options.strength
         self.strength = self._choose_strength(probes[hardest]) if given is None else given
         self.size = self.options.size or max(self._choose_size(*pair) for pair in pairs)
-        if self.options.strength is None:
-            self._keep_smooth(_equations(*pairs[hardest], self.size))
+        if given is None and self.size > PROBE:
+            self.strength = self._choose_strength(_equations(*pairs[hardest], self.size), self.strength)
 
-    def _keep_smooth(self, equations: PixelEquations) -> None:
-        """Raise the strength while the whole kernel is noisier than the small one that it was chosen with."""
-        limit = min(
-            self.options.max_noise_gain, FREE_GAIN * next(t.gain for t in self.path if t.strength == self.strength)
-        )
-        while self.strength < STRENGTHS[0] and (equations.solve(self.strength) ** 2).sum() > limit:
-            self.strength *= 10.0
+    def _cap(self) -> int:
+        """The largest kernel that the stamps support, and that spares the frame's border."""
+        most = min(int(STAMP_SHARE * self.trusted), self.options.max_size)
+        if min(self.box.shape) > 1:
+            most = min(most, max(LEAST_CAP, int(FRAME_SHARE * min(self.box.shape))))
+        return most - 1 + most % 2
 
-    def _cap(self, science: FloatArray) -> int:
-        """The largest kernel that stamps of this size support without inventing what lies beyond them."""
-        most = int(0.72 * science.shape[0])
-        return min(self.options.max_size, most - 1 + most % 2)
-
-    def _choose_strength(self, probe: PixelEquations) -> float:
+    def _choose_strength(self, equations: PixelEquations, start: float | None = None) -> float:
         """Walk from smooth to sharp while it pays.
 
         Until the tolerance is met, a step is taken if it lowers the residual by more than the root of what it adds
-        in noise gain; after that, as long as all steps together cost less than 2 %.
+        in noise gain; after that, as long as all steps together cost less than 2 %.  With a start, which a smaller
+        kernel found, the walk first goes back to where this kernel is no noisier than that one was.
         """
         options = self.options
-        kept: _Trade | None = None
-        met: float | None = None
-        for strength in STRENGTHS:
-            kernel = probe.solve(strength)
-            step = _Trade(strength, probe.residual(kernel), float((kernel**2).sum()))
+        first = 0 if start is None else STRENGTHS.index(start)
+        kept = self._trade(equations, STRENGTHS[first])
+        if start is not None:
+            limit = AS_SMOOTH * next(t.gain for t in self.path if t.strength == start)
+            while first > 0 and kept.gain > limit:
+                first -= 1
+                kept = self._trade(equations, STRENGTHS[first])
+        self.path = [t for t in self.path if t.strength > kept.strength] + [kept]
+        self.gain_limited = False
+        met = kept.gain if kept.residual <= options.tolerance else None
+        for strength in STRENGTHS[first + 1 :]:
+            step = self._trade(equations, strength)
             self.path.append(step)
-            if kept is not None:
-                if step.gain > options.max_noise_gain:
-                    self.gain_limited = kept.residual > options.tolerance
+            if step.gain > options.max_noise_gain:
+                self.gain_limited = kept.residual > options.tolerance
+                break
+            if met is not None and step.gain > FREE_GAIN * met:
+                break
+            if met is None and step.gain > FREE_GAIN * kept.gain:
+                worth = np.log(kept.residual / step.residual) / np.log(step.gain / kept.gain)
+                if worth < WORTH:
                     break
-                if met is not None and step.gain > FREE_GAIN * met:
-                    break
-                if met is None and step.gain > FREE_GAIN * kept.gain:
-                    worth = np.log(kept.residual / step.residual) / np.log(step.gain / kept.gain)
-                    if worth < WORTH:
-                        break
             kept = step
             if met is None and step.residual <= options.tolerance:
                 met = step.gain
-        assert kept is not None
         return kept.strength
 
+    @staticmethod
+    def _trade(equations: PixelEquations, strength: float) -> _Trade:
+        kernel = equations.solve(strength)
+        return _Trade(strength, equations.residual(kernel), float((kernel**2).sum()))
+
+    def reachable(self) -> str:
+        """The smallest target of the same family that can be reached, in words."""
+        if not isinstance(self.target, AnalyticPSF):
+            return "The target is a fixed image: broaden it, or give a model."
+        low, high = 1.0, LARGEST_SCALE
+        if not self._reaches(self.target.scaled(high)):
+            return f"Not even a target {high:g} times as wide is reached; is the science PSF right?"
+        while high / low > 1.005:
+            middle = float(np.sqrt(low * high))
+            low, high = (low, middle) if self._reaches(self.target.scaled(middle)) else (middle, high)
+        reached = self.target.scaled(high)
+        width = fwhm(reached.stamps(x=0, y=0, shape=(WIDE, WIDE))[0])
+        return f"The smallest target of its family that is reached is {reached!r}, of FWHM {width:.2f} px."
+
+    def _reaches(self, target: PSF) -> bool:
+        """Whether the limit on noise gain leaves room to match another target."""
+        other = _Work(self.options, self.science, target, self.box)
+        other.choose_size_and_strength()
+        return not other.gain_limited
+
     def _choose_size(self, science: FloatArray, target: FloatArray) -> int:
-        """The smallest kernel with a residual of 1e-5, where that is small; else one with a tenth of the tolerance.
+        """The smallest kernel with a residual of 1e-5, where that is small; else one with a fifth of the tolerance.
 
         Residuals of kernels of 9 to 25 px are computed, larger ones extrapolated: they fall as a power of the size.
         """
-        cap = self._cap(science)
+        cap = self._cap()
         known: dict[int, float] = {}
         for size in range(9, LARGEST_CONVENIENT + 1, 4):
             if size > cap:
@@ -222,14 +306,14 @@ class _Work:
             known[size] = equations.residual(equations.solve(self.strength))
             if known[size] <= EASY:
                 return size
-        goal = 0.1 * self.options.tolerance
+        goal = SIZE_SHARE * self.options.tolerance
         enough = [size for size, residual in known.items() if residual <= goal]
         if enough:
             return min(enough)
         (n1, r1), (n2, r2) = list(known.items())[-2:]
         slope = np.log(r1 / r2) / np.log(n2 / n1)
-        if slope <= 0.1:
-            return cap
+        if slope <= LEAST_SLOPE:
+            return n2
         wanted = n2 * (r2 / goal) ** (1.0 / slope)
         return cap if wanted >= cap else int(np.ceil(wanted)) // 2 * 2 + 1
 
@@ -238,48 +322,87 @@ class _Work:
         if self.science.constant and self.target.constant:
             cells = self._sample(*(np.array([c]) for c in (self.box.center.x, self.box.center.y)))
             kernels, equations = self._solve(cells)
-            self._reach(kernels, equations, np.zeros(1))
+            self._reach(kernels, equations)
             return MatchingKernel.constant(kernels[0], self.box), cells
-        orders = range(self.options.max_order + 1) if self.options.order is None else (self.options.order,)
         check = self._sample(*_tensor_nodes(self.box, 4, shift=0.37))
         truth, equations = self._solve(check)
-        own = np.array([e.residual(k) for e, k in zip(equations, truth, strict=True)])
-        best: tuple[float, MatchingKernel, SpatialCellSet, FloatArray] | None = None
+        own = max(e.residual(k) for e, k in zip(equations, truth, strict=True))
+        enough = max(ORDER_SHARE * self.options.tolerance, 0.3 * own)
+        best: tuple[float, MatchingKernel, SpatialCellSet] | None = None
         cells, kernels, side = check, truth, 0
-        for order in orders:
-            if order + 2 > side:
-                side = max(4, order + 2)
-                cells = self._sample(*_tensor_nodes(self.box, side))
+        for kind, order, wanted in self._models():
+            if wanted != side:
+                side = wanted
+                cells = self._sample(*_nodes(self.box, side, kind))
                 kernels, _ = self._solve(cells)
-            if len(cells) < (order + 1) * (order + 2) // 2:
-                break
-            kernel, _ = compressed_cells(
-                kernels, cells.x, cells.y, self.box, order, RANK_SHARE * self.options.tolerance
-            )
+            if len(cells) < n_terms(order, kind):
+                continue
+            share = RANK_SHARE * self.options.tolerance
+            kernel, _ = compressed_cells(kernels, cells.x, cells.y, self.box, order, share, kind=kind)
             moved = kernel.stamps(x=check.x, y=check.y) - truth
-            errors = np.array([e.change(d) for e, d in zip(equations, moved, strict=True)])
-            worst = float(errors.max())
+            worst = max(e.change(d) for e, d in zip(equations, moved, strict=True))
             if best is None or worst < best[0]:
-                best = worst, kernel, cells, errors
-                self.order = order
-            if worst <= max(ORDER_SHARE * self.options.tolerance, 0.3 * float(own.max())):
+                best = worst, kernel, cells
+            if worst <= enough or (
+                kind == "chebyshev1" and order == self.options.max_order and worst <= self.options.tolerance
+            ):
                 break
         if best is None:
             raise MatchError(
                 f"only {len(cells)} positions could be evaluated, too few for order {self.options.order}; "
                 "lower the order or mend the PSF model"
             )
-        self.between = best[0]
-        self._reach(best[1].stamps(x=check.x, y=check.y), equations, best[3])
-        return best[1], best[2]
+        self.between, kernel, cells = best
+        self.order, self.kind = kernel.weights.order, kernel.weights.kind
+        self._reach(kernel.stamps(x=check.x, y=check.y), equations)
+        return kernel, cells
 
-    def _reach(self, kernels: FloatArray, equations: list[PixelEquations], _: FloatArray) -> None:
+    def _models(self) -> Iterator[tuple[FieldKind, int, int]]:
+        """Spatial models in the order they are tried, with the cells along an axis that each is fitted to."""
+        if self.options.order is not None:
+            yield "chebyshev1", self.options.order, self.options.order + 3
+            return
+        for order in range(self.options.max_order + 1):
+            yield "chebyshev1", order, 4 if order < 3 else 3 + order // 3 * 3
+        for side in SPLINE_SIDES:
+            yield "spline", side - 1, side
+
+    def _reach(self, kernels: FloatArray, equations: list[PixelEquations]) -> None:
         self.reached = max(e.residual(k) for e, k in zip(equations, kernels, strict=True))
         self.gain = float(max((k**2).sum() for k in kernels))
 
     def _sample(self, x: FloatArray, y: FloatArray) -> SpatialCellSet:
-        side = max(self.science.shape) if self.target.resizable else max(*self.science.shape, *self.target.shape)
-        return sample_at(self.science, self.target, self.box, x=x, y=y, size=side)
+        """Pairs of stamps at positions, freed from noise and continued beyond their border."""
+        side = max(*self.science.shape, *(() if self.target.resizable else self.target.shape))
+        if self.options.wings != "none":
+            side = int(MARGIN * side) // 2 * 2 + 1
+        cells = sample_at(self.science, self.target, self.box, x=x, y=y, size=side)
+        return replace(
+            cells,
+            science=self._prepared("science", self.science, cells.science),
+            target=self._prepared("target", self.target, cells.target),
+        )
+
+    def _prepared(self, name: str, psf: PSF, stamps: FloatArray) -> FloatArray:
+        trusted = stamps.shape[1]
+        if psf.resizable:
+            self.trusted = self.trusted or trusted
+            return stamps
+        out = np.empty_like(stamps) if not psf.constant else np.empty_like(stamps[:1])
+        for k in range(len(out)):
+            stamp = resized(stamps[k], psf.shape)
+            noise = stamp_noise(stamp) if self.options.noise is None else self.options.noise
+            if noise > 0:
+                stamp = denoised(stamp, noise)
+            if self.options.wings == "extrapolate" or (self.options.wings == "auto" and noise == 0):
+                out[k], wings = continued(stamp, stamps.shape[1:], noise)
+                self.missing[name] = max(self.missing.get(name, 0.0), wings.missing)
+            else:
+                out[k] = resized(stamp, stamps.shape[1:])
+                trusted = min(trusted, *psf.shape)
+            self.noise[name] = max(self.noise.get(name, 0.0), noise / float(stamp.max()))
+        self.trusted = min(self.trusted or trusted, trusted)
+        return np.broadcast_to(out, stamps.shape)
 
     def _solve(self, cells: SpatialCellSet) -> tuple[FloatArray, list[PixelEquations]]:
         auto, cross = correlations(cells.science, cells.target, self.size)
@@ -302,9 +425,20 @@ def _equations(science: FloatArray, target: FloatArray, size: int) -> PixelEquat
     return PixelEquations(auto[0], cross[0], float((target**2).sum()))
 
 
+def _nodes(box: Box, side: int, kind: FieldKind) -> tuple[FloatArray, FloatArray]:
+    """Where to sample for a model: Chebyshev nodes for polynomials, a uniform grid from edge to edge for splines."""
+    if kind != "spline":
+        return _tensor_nodes(box, side)
+    u = np.linspace(-1.0, 1.0, side)
+    return _on_box(box, u)
+
+
 def _tensor_nodes(box: Box, side: int, shift: float = 0.0) -> tuple[FloatArray, FloatArray]:
     """Positions (x, y) of ``side`` x ``side`` Chebyshev nodes; shifted ones lie between those of other sides."""
-    u = np.cos(np.pi * (np.arange(side) + 0.5 + shift) / (side + 2 * shift))
+    return _on_box(box, np.cos(np.pi * (np.arange(side) + 0.5 + shift) / (side + 2 * shift)))
+
+
+def _on_box(box: Box, u: FloatArray) -> tuple[FloatArray, FloatArray]:
     ny, nx = box.shape
     x, y = np.meshgrid(box.center.x + 0.5 * nx * u, box.center.y + 0.5 * ny * u)
     return x.ravel(), y.ravel()

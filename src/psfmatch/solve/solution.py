@@ -65,6 +65,11 @@ class Solution:
     cells: SpatialCellSet
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def message(self) -> str:
+        """The outcome's sentence, with the advice that fits this case."""
+        return " ".join(filter(None, (self.outcome.value, str(self.statistics.get("advice", "")))))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "statistics", MappingProxyType(dict(self.statistics)))
 

@@ -1,0 +1,233 @@
+import numpy as np
+import pytest
+from scipy.signal import convolve2d, fftconvolve
+
+from psfmatch import (
+    BasisPSF,
+    Box,
+    DoubleGaussianPSF,
+    Field,
+    FreeForm,
+    FunctionPSF,
+    GaussianPSF,
+    ImagePSF,
+    InputError,
+    MatchError,
+    MoffatPSF,
+    Outcome,
+    matching_kernel,
+    measure_quality,
+)
+from psfmatch.quality import check_positions
+from psfmatch.solve.toeplitz import PixelEquations, correlations
+
+WHOLE = 161
+BOX = Box.from_shape((1800, 2600), y0=-300, x0=5000)
+
+
+def stamp(psf, size=WHOLE):
+    return psf.stamps(x=0, y=0, shape=(size, size))[0]
+
+
+def true_residual(kernel, science, target):
+    """Of whole PSFs, by an independent convolution."""
+    k = kernel.stamps(x=0, y=0)[0]
+    s, t = (p if isinstance(p, np.ndarray) else stamp(p) for p in (science, target))
+    return np.linalg.norm(fftconvolve(np.pad(s, 40), k, mode="same") - np.pad(t, 40)) / np.linalg.norm(t)
+
+
+def oracle(science, target, size, noise_gain):
+    """The least residual of any kernel of this size with this noise gain + 2 %: ridge regression on whole PSFs."""
+    s, t = stamp(science, 101), stamp(target, 101)
+    half = size // 2
+    y, x = (g.ravel() for g in np.mgrid[-half : half + 1, -half : half + 1])
+    auto, cross = fftconvolve(s, s[::-1, ::-1]), fftconvolve(t, s[::-1, ::-1])
+    matrix = auto[100 + y[:, None] - y, 100 + x[:, None] - x]
+    vector = cross[100 + y, 100 + x]
+    values, vectors = np.linalg.eigh(matrix)
+    best = np.inf
+    for strength in 10.0 ** np.arange(-9, -0.9, 0.5):
+        k = vectors @ ((vectors.T @ vector) / (np.maximum(values, 0) + strength * (t**2).sum()))
+        if (k**2).sum() <= 1.02 * noise_gain:
+            d = fftconvolve(np.pad(s, 30), k.reshape(size, size), mode="same") - np.pad(t, 30)
+            best = min(best, np.linalg.norm(d) / np.linalg.norm(t))
+    return best
+
+
+PAIRS = {
+    "wings": (MoffatPSF(fwhm=3.5, beta=3.0), MoffatPSF(fwhm=4.2, beta=4.765)),
+    "elliptical": (MoffatPSF(fwhm=3.2, beta=2.5, ellipticity=0.15, angle=30.0), GaussianPSF(fwhm=5.0)),
+    "undersampled": (MoffatPSF(fwhm=1.8, beta=3.0), DoubleGaussianPSF.from_fwhm(2.6)),
+    "sharpening": (GaussianPSF(fwhm=4.0), GaussianPSF(fwhm=3.7)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_cut_stamps_are_matched_as_well_as_whole_psfs_could_be(name):
+    science, target = PAIRS[name]
+    solution = matching_kernel(stamp(science, 41), stamp(target, 41))
+    gain = (solution.kernel.basis**2).sum()
+    residual = true_residual(solution.kernel, science, target)
+    assert solution.outcome is Outcome.OK
+    assert residual <= 1.1 * oracle(science, target, solution.kernel.shape[0], gain)
+    assert residual < 1e-3
+    assert gain < 2.0
+
+
+def test_an_easy_pair_is_matched_far_below_the_tolerance():
+    science, target = GaussianPSF(fwhm=4.7), GaussianPSF(fwhm=7.1)
+    assert true_residual(matching_kernel(stamp(science, 41), stamp(target, 41)).kernel, science, target) < 1e-5
+
+
+@pytest.mark.parametrize("size", [41, 65])
+def test_stamps_cut_and_normalised_cost_nothing(size):
+    """Every peer ends at 2e-3 on this pair: its kernel sum is tied to two cut stamps."""
+    science, target = PAIRS["elliptical"]
+    s, t = stamp(science, size), stamp(target, size)
+    normalised = matching_kernel(s / s.sum(), t / t.sum())
+    assert true_residual(normalised.kernel, science, target) < 1e-3
+    assert normalised.statistics["missing_flux_science"] == pytest.approx(1.0 / s.sum() - 1.0, rel=0.1)
+    cut = matching_kernel(s / s.sum(), t / t.sum(), solver=FreeForm(wings="none"))
+    assert size > 41 or true_residual(cut.kernel, science, target) > 1e-3
+
+
+def test_noise_in_the_stamp_is_not_fitted():
+    science, target = PAIRS["elliptical"]
+    clean = stamp(science, 41)
+    residuals = {"default": [], "believed": []}
+    for seed in range(5):
+        noisy = clean + np.random.default_rng(seed).normal(0.0, clean.max() / 300.0, clean.shape)
+        for name, solver in (("default", None), ("believed", FreeForm(noise=0.0))):
+            kernel = matching_kernel(noisy, stamp(target, 41), solver=solver).kernel
+            residuals[name].append(true_residual(kernel, science, target))
+    assert np.median(residuals["default"]) < 5.5e-3
+    assert np.median(residuals["believed"]) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("target", "smallest"),
+    [(GaussianPSF(fwhm=2.5), 3.68), (MoffatPSF(fwhm=2.0, beta=4.0), 4.17)],
+    ids=["gauss", "moffat"],
+)
+def test_a_target_too_sharp_names_one_that_is_reached(target, smallest):
+    science = ImagePSF(stamp(GaussianPSF(fwhm=4.0), 41))
+    with pytest.raises(MatchError, match="smallest target of its family") as caught:
+        matching_kernel(science, target)
+    assert caught.value.solution.outcome is Outcome.TARGET_TOO_SHARP
+    width = float(str(caught.value).split("fwhm=")[1].split(",")[0])
+    assert width == pytest.approx(smallest, abs=0.15)
+    reached = matching_kernel(science, target.scaled(1.02 * width / target.fwhm))
+    assert reached.outcome.ok
+    assert (reached.kernel.basis**2).sum() <= 2.0
+
+
+def test_a_limit_on_noise_gain_is_kept():
+    science, target = (stamp(p, 41) for p in PAIRS["sharpening"])
+    for limit in (0.6, 1.2, 3.0):
+        solver = FreeForm(max_noise_gain=limit)
+        solution = solver.solution(ImagePSF(science), ImagePSF(target), Box(0, 0, 1, 1))
+        assert (solution.kernel.basis**2).sum() <= limit
+
+
+def test_the_tolerance_buys_smaller_kernels():
+    science, target = (stamp(p, 65) for p in PAIRS["wings"])
+    loose, tight = (matching_kernel(science, target, solver=FreeForm(tolerance=t)) for t in (1e-2, 3e-4))
+    assert loose.kernel.shape[0] < tight.kernel.shape[0]
+    assert tight.statistics["predicted_residual"] <= 3e-4
+
+
+@pytest.mark.parametrize(("flux", "expected"), [("unit", 1.0), (1.25, 1.25), ("stamp", 0.98 / 0.95)])
+def test_the_kernel_sum_can_be_imposed(flux, expected):
+    science, target = 0.95 * stamp(GaussianPSF(fwhm=3.0), 41), 0.98 * stamp(GaussianPSF(fwhm=5.0), 41)
+    solution = matching_kernel(science, target, solver=FreeForm(flux=flux, wings="none"))
+    assert solution.kernel.basis.sum() == pytest.approx(expected)
+
+
+def drifting(x, y, size=47):
+    """FWHM 3.0 to 4.2 px over the box, the ellipse turning."""
+    tx, ty = 2 * (x - BOX.x0) / 2600 - 1, 2 * (y - BOX.y0) / 1800 - 1
+    psf = MoffatPSF(
+        fwhm=3.6 + 0.35 * tx + 0.2 * ty - 0.1 * tx * ty, beta=3.0, ellipticity=0.08 + 0.04 * ty * ty, angle=60 * tx
+    )
+    return stamp(psf, size)
+
+
+def test_the_kernel_follows_a_varying_psf_between_the_cells():
+    science, target = FunctionPSF(drifting, shape=(47, 47)), MoffatPSF(fwhm=5.0, beta=3.5)
+    solution = matching_kernel(science, target, box=BOX)
+    rng = np.random.default_rng(7)
+    x, y = rng.uniform(BOX.x0, BOX.x1 - 1, 60), rng.uniform(BOX.y0, BOX.y1 - 1, 60)
+    assert measure_quality(solution.kernel, science, target, x=x, y=y).worst["residual"] <= 1e-3
+    assert solution.statistics["weights"] == "chebyshev1"
+    assert 1 <= solution.statistics["order"] <= 6
+
+
+def test_a_psf_that_drifts_linearly_needs_order_one():
+    mean, change = stamp(GaussianPSF(fwhm=3.5), 31), stamp(GaussianPSF(fwhm=3.55), 31)
+    science = BasisPSF(np.array([mean, change - mean]), Field([[1.0, 0, 0], [0, 0.5, -0.3]], BOX))
+    assert matching_kernel(science, GaussianPSF(fwhm=5.0), box=BOX).statistics["order"] == 1
+
+
+@pytest.mark.slow
+def test_a_psf_that_varies_fast_gets_splines():
+    def function(x, y):
+        return stamp(GaussianPSF(fwhm=3.3 + 0.4 * np.sin(x / 200) * np.cos(y / 250)), 31)
+
+    science, target = FunctionPSF(function, shape=(31, 31)), GaussianPSF(fwhm=5.0)
+    solution = matching_kernel(science, target, box=BOX)
+    assert solution.statistics["weights"] == "spline"
+    polynomial = matching_kernel(science, target, box=BOX, solver=FreeForm(order=6))
+    where = dict(zip("xy", check_positions(BOX), strict=True))
+    worst = [measure_quality(s.kernel, science, target, **where).worst["residual"] for s in (solution, polynomial)]
+    assert worst[0] < 0.3 * worst[1]
+
+
+def test_size_strength_and_order_can_be_given():
+    solution = matching_kernel(
+        FunctionPSF(drifting, shape=(47, 47)),
+        GaussianPSF(fwhm=5.0),
+        box=BOX,
+        solver=FreeForm(size=15, strength=1e-3, order=1),
+    )
+    assert solution.kernel.shape == (15, 15)
+    assert (solution.statistics["strength"], solution.statistics["order"]) == (1e-3, 1)
+
+
+def test_a_kernel_spares_the_border_of_a_small_frame():
+    science, target = ImagePSF(stamp(PAIRS["elliptical"][0], 65)), GaussianPSF(fwhm=5.0)
+    sizes = [
+        matching_kernel(science, target, box=Box.from_shape(s)).kernel.shape[0]
+        for s in ((150, 900), (260, 250), (2000, 999))
+    ]
+    assert sizes[0] == 21
+    assert sizes[0] < sizes[1] <= 31 < sizes[2]
+
+
+def test_pixel_equations_are_the_least_squares_kernel():
+    rng = np.random.default_rng(3)
+    s, t = rng.normal(size=(7, 7)), rng.normal(size=(7, 7))
+    size, ridge = 5, 0.1
+    auto, cross = correlations(s[None], t[None], size)
+    equations = PixelEquations(auto[0], cross[0], float((t**2).sum()))
+    designs = np.array([convolve2d(s, e.reshape(size, size)).ravel() for e in np.eye(size * size)])
+    wanted = np.pad(t, 2).ravel()
+    matrix = designs @ designs.T + ridge * (t**2).sum() * np.eye(size * size)
+    expected = np.linalg.solve(matrix, designs @ wanted)
+    kernel = equations.solve(ridge)
+    np.testing.assert_allclose(kernel.ravel(), expected, rtol=1e-9)
+    left = np.linalg.norm(expected @ designs - wanted) / np.linalg.norm(t)
+    assert equations.residual(kernel) == pytest.approx(left)
+    assert equations.change(kernel) == pytest.approx(np.linalg.norm(expected @ designs) / np.linalg.norm(t))
+    assert equations.solve(ridge, kernel_sum=1.7).sum() == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tolerance": 0.0}, {"max_noise_gain": -1.0}, {"size": 20}, {"max_size": 0}, {"strength": -1.0}, {"order": -1},
+        {"flux": "all"}, {"wings": "cut"}, {"noise": -1.0},
+    ],
+)  # fmt: skip
+def test_options_that_cannot_work_are_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        FreeForm(**options)
