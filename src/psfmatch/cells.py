@@ -43,7 +43,7 @@ class SpatialCellSet:
     science, target : array, shape (n, s, s)
         The stamps.
     fwhm : (float, float)
-        Adaptive-moment FWHM of the science and the target PSF at one position, in pixels.
+        Adaptive-moment FWHM of the science and the target PSF at one position, in pixels; NaN if not measured.
     skipped : tuple of (float, float, str)
         Positions (x, y) where a PSF could not be evaluated, and why.
     """
@@ -152,7 +152,10 @@ def sample_at(
     fwhm_at: Position | None = None,
     pad_science: bool = False,
 ) -> SpatialCellSet:
-    """Realise both PSFs at given positions over a box; as `sample_cells` in all else, but without a warning."""
+    """Realise both PSFs at given positions over a box; as `sample_cells` in all else, but without a warning.
+
+    The FWHMs are NaN unless there is a position to measure them at.
+    """
     shape = odd_shape((size, size), "PSF stamps of the cells")
     skipped: dict[int, str] = {}
     own = science.shape if pad_science else shape
@@ -164,8 +167,9 @@ def sample_at(
         first = next(iter(skipped.values()))
         raise MatchError(f"the PSFs could not be evaluated in any of the {x.size} cells: {first}")
     notes = tuple((float(x[k]), float(y[k]), why) for k, why in sorted(skipped.items()))
-    where = fwhm_at or box.center
-    widths = [_width_at(psf, where, x[good], y[good], s) for psf, s in ((science, own), (target, shape))]
+    widths = [np.nan, np.nan]
+    if fwhm_at is not None:
+        widths = [_width_at(psf, fwhm_at, x[good], y[good], s) for psf, s in ((science, own), (target, shape))]
     return SpatialCellSet(
         box,
         cell_shape or box.shape,

@@ -141,7 +141,7 @@ class Fourier:
             target = _padded(target, (size, size))
         if constant:
             x, y = np.array([box.center.x]), np.array([box.center.y])
-            return sample_at(science, target, box, x=x, y=y, size=size)
+            return sample_at(science, target, box, x=x, y=y, size=size, fwhm_at=box.center)
         ny, nx = self.cell_shape or tuple(min(CELL, max(1, n // (self.order + 1))) for n in box.shape)
         return sample_cells(science, target, box, cell_shape=(ny, nx), size=size)
 

@@ -44,6 +44,7 @@ SIZE_SHARE = 0.2
 LEAST_SLOPE = 0.3
 LARGEST_SCALE = 4.0
 WIDE = 101
+CLEAN = 1.0 / 3000.0
 SPLINE_SIDES = (8, 14, 22)
 
 
@@ -142,18 +143,15 @@ class FreeForm:
         return Solution(scaled, outcome, cells, work.statistics())
 
     def _too_large(self, science: PSF, target: PSF, box: Box) -> bool:
-        """Whether noiseless stamps call for kernels that only transforms can handle."""
+        """Whether stamps, clean enough to be divided, call for kernels that only transforms can handle."""
         if self.size is not None or self.strength is not None or not (science.constant and target.constant):
             return False
-        sides = [min(p.shape) for p in (science, target) if not p.resizable]
-        if not sides or STAMP_SHARE * min(sides) <= self.max_size or 1 < min(box.shape) < max(sides):
+        fixed = [p for p in (science, target) if not p.resizable]
+        side = max((min(p.shape) for p in fixed), default=0)
+        if STAMP_SHARE * side <= self.max_size or 1 < min(box.shape) < side:
             return False
-        center = box.center
-        return not any(
-            stamp_noise(p.stamps(x=center.x, y=center.y)[0]) if self.noise is None else self.noise
-            for p in (science, target)
-            if not p.resizable
-        )
+        stamps = [p.stamps(x=box.center.x, y=box.center.y)[0] for p in fixed]
+        return all((stamp_noise(s) if self.noise is None else self.noise) < CLEAN * s.max() for s in stamps)
 
 
 TOO_SHARP = 10.0
@@ -216,6 +214,7 @@ class _Work:
         cells = self._sample(
             np.array([center.x + dx * nx for _, dx in offsets]), np.array([center.y + dy * ny for dy, _ in offsets])
         )
+        self._central = cells
         pairs = [(s, t) for s, t in zip(cells.science, cells.target, strict=True)]
         probes = [_equations(s, t, min(PROBE, self._cap())) for s, t in pairs]
         hardest = int(np.argmax([p.residual(p.solve(1e-4)) for p in probes]))
@@ -320,7 +319,7 @@ class _Work:
     def spatial(self) -> tuple[MatchingKernel, SpatialCellSet]:
         """The kernel over the field: more cells and a higher order until it is true between the cells."""
         if self.science.constant and self.target.constant:
-            cells = self._sample(*(np.array([c]) for c in (self.box.center.x, self.box.center.y)))
+            cells = self._central
             kernels, equations = self._solve(cells)
             self._reach(kernels, equations)
             return MatchingKernel.constant(kernels[0], self.box), cells
