@@ -3,6 +3,7 @@ import pytest
 from scipy.signal import convolve2d, fftconvolve
 
 from psfmatch import (
+    AlardLupton,
     BasisPSF,
     Box,
     DoubleGaussianPSF,
@@ -231,3 +232,53 @@ def test_pixel_equations_are_the_least_squares_kernel():
 def test_options_that_cannot_work_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         FreeForm(**options)
+
+
+def rubin(**options):
+    """The solver with the set-up of Rubin's task."""
+    return AlardLupton(border="cut", sum_rule="overwrite", scale_by_fwhm=False, **options)
+
+
+def test_stars_are_never_boxy():
+    """A kernel too small for the job: its square shows in the wings of the matched star."""
+    science, target = MoffatPSF(fwhm=2.5, beta=3.0, size=61), DoubleGaussianPSF(sigma1=3.27, sigma2=8.17, b=0.1)
+    residual = {}
+    for name, solver in (("boxy", rubin(order=0, size=11)), ("default", None)):
+        kernel = matching_kernel(science, target, solver=solver).kernel
+        residual[name] = measure_quality(kernel, science, target, x=0, y=0).max_residual[0]
+    assert residual["boxy"] > 0.05
+    assert residual["default"] < 1e-3
+
+
+def test_no_dipoles_between_cells():
+    """Too few cells and too low an order for the PSF's variation: odd residuals between the cells."""
+    science, target = FunctionPSF(drifting, shape=(47, 47)), MoffatPSF(fwhm=5.0, beta=3.5)
+    where = dict(zip("xy", check_positions(BOX), strict=True))
+    residual = {}
+    for name, solver in (("few", rubin(order=1, cell_shape=(900, 1300))), ("default", None)):
+        kernel = matching_kernel(science, target, box=BOX, solver=solver).kernel
+        residual[name] = measure_quality(kernel, science, target, **where).worst["residual"]
+    assert residual["few"] > 1e-2
+    assert residual["default"] < 1e-3
+
+
+def test_no_ripples_from_a_target_too_sharp():
+    """A target sharper than the PSF: ripples like a brain, in silence."""
+    science, target = GaussianPSF(fwhm=5.89, size=41), GaussianPSF(fwhm=3.53)
+    rippled = matching_kernel(science, target, solver=rubin(order=0)).kernel
+    assert (rippled.stamps(x=0, y=0)[0] ** 2).sum() > 50
+    with pytest.raises(MatchError, match="sharper"):
+        matching_kernel(science, target)
+
+
+def test_no_checkered_noise():
+    """A basis too narrow: high frequencies that nothing constrains."""
+    science, target = GaussianPSF(fwhm=4.71, size=31), GaussianPSF(fwhm=7.06)
+    gain = {}
+    for name, solver in (("narrow", rubin(order=0)), ("default", None)):
+        image = matching_kernel(science, target, solver=solver).kernel.stamps(x=0, y=0)[0]
+        gain[name] = (image**2).sum()
+    sigma2 = (7.06**2 - 4.71**2) / 8 / np.log(2)
+    least = 1 / (4 * np.pi * sigma2)  # of the Gaussian between the two
+    assert gain["narrow"] > 1.3 * least
+    assert gain["default"] < 1.03 * least

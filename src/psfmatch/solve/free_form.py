@@ -34,7 +34,7 @@ LARGEST_CONVENIENT = 25
 FREE_GAIN = 1.02
 AS_SMOOTH = 1.25
 WORTH = 0.5
-MARGIN = 1.5
+MARGIN = 64
 STAMP_SHARE = 0.72
 FRAME_SHARE = 0.125
 LEAST_CAP = 21
@@ -374,7 +374,7 @@ class _Work:
         """Pairs of stamps at positions, freed from noise and continued beyond their border."""
         side = max(*self.science.shape, *(() if self.target.resizable else self.target.shape))
         if self.options.wings != "none":
-            side = int(MARGIN * side) // 2 * 2 + 1
+            side += MARGIN
         cells = sample_at(self.science, self.target, self.box, x=x, y=y, size=side)
         return replace(
             cells,
