@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from scipy import fft
 from psfmatch.convolve.footprint import Edge, Sums, check_sizes, finish, usable
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.geometry import Box, FloatArray, processors
 from psfmatch.kernel import MatchingKernel
 
 __all__ = ["FFT"]
@@ -77,14 +76,10 @@ class FFT:
         check_sizes(exposure, kernel)
         job = _Job(self, exposure, kernel)
         blocks = job.blocks()
-        with ThreadPoolExecutor(min(len(blocks), self.threads or _processors())) as pool:
+        with ThreadPoolExecutor(min(len(blocks), self.threads or processors())) as pool:
             for _ in pool.map(job.run, blocks):
                 pass
         return exposure.replace(image=job.image, variance=job.variance, mask=Mask(job.spread, job.mask.planes))
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Job:

@@ -19,7 +19,7 @@ from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.solution import Outcome, Solution
-from psfmatch.solve.toeplitz import PixelEquations, correlations
+from psfmatch.solve.toeplitz import PixelEquations, correlations, one_blas_thread, solve_all
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
 
@@ -38,6 +38,8 @@ MARGIN = 64
 STAMP_SHARE = 0.72
 FRAME_SHARE = 0.125
 LEAST_CAP = 21
+LARGEST_VARYING = 49
+LARGEST_WORK = 600 * 29**6
 RANK_SHARE = 0.03
 ORDER_SHARE = 0.2
 SIZE_SHARE = 0.2
@@ -64,9 +66,9 @@ class FreeForm:
         Rows and columns of the kernel, odd; default from the residuals of small kernels, extrapolated.
     max_size : int
         The largest kernel that may be chosen.  It is also kept below an eighth of the frame's shorter side (but 21
-        px are always allowed), because pixels closer to the border than half a kernel have no whole footprint; and
-        below 0.72 times the stamp's side.  Constant PSFs on stamps so large that they would support more than
-        ``max_size`` are handed to `Fourier`.
+        px are always allowed), because pixels closer to the border than half a kernel have no whole footprint; below
+        0.72 times the stamp's side; and at 49 px or less where the PSF varies.  Constant PSFs on stamps so large that
+        they would support more than ``max_size`` are handed to `Fourier`.
     strength : float, optional
         Tikhonov weight in units of ``sum T^2``; default from the trade of residual against noise gain.
     order : int, optional
@@ -133,8 +135,9 @@ class FreeForm:
         if self._too_large(science, target, box):
             handed = Fourier(tolerance=self.tolerance, max_noise_gain=self.max_noise_gain, flux=self.flux)
             return handed.solution(science, target, box, kernel_sum=kernel_sum)
-        work.choose_size_and_strength()
-        kernel, cells = work.spatial()
+        with one_blas_thread():
+            work.choose_size_and_strength()
+            kernel, cells = work.spatial()
         outcome = Outcome.OK if work.reached <= self.tolerance else Outcome.TOLERANCE_NOT_REACHED
         if work.gain_limited and work.reached > TOO_SHARP * self.tolerance:
             outcome = Outcome.TARGET_TOO_SHARP
@@ -227,6 +230,8 @@ class _Work:
     def _cap(self) -> int:
         """The largest kernel that the stamps support, and that spares the frame's border."""
         most = min(int(STAMP_SHARE * self.trusted), self.options.max_size)
+        if not (self.science.constant and self.target.constant):
+            most = min(most, LARGEST_VARYING)
         if min(self.box.shape) > 1:
             most = min(most, max(LEAST_CAP, int(FRAME_SHARE * min(self.box.shape))))
         return most - 1 + most % 2
@@ -364,7 +369,8 @@ class _Work:
         for order in range(self.options.max_order + 1):
             yield "chebyshev1", order, 4 if order < 3 else 3 + order // 3 * 3
         for side in SPLINE_SIDES:
-            yield "spline", side - 1, side
+            if side**2 * self.size**6 <= LARGEST_WORK:
+                yield "spline", side - 1, side
 
     def _reach(self, kernels: FloatArray, equations: list[PixelEquations]) -> None:
         self.reached = max(e.residual(k) for e, k in zip(equations, kernels, strict=True))
@@ -407,8 +413,7 @@ class _Work:
         auto, cross = correlations(cells.science, cells.target, self.size)
         power = (cells.target**2).sum(axis=(1, 2))
         equations = [PixelEquations(a, c, float(p)) for a, c, p in zip(auto, cross, power, strict=True)]
-        sums = self._sums(cells)
-        return np.array([e.solve(self.strength, s) for e, s in zip(equations, sums, strict=True)]), equations
+        return solve_all(equations, self.strength, self._sums(cells)), equations
 
     def _sums(self, cells: SpatialCellSet) -> list[float | None]:
         flux = self.options.flux

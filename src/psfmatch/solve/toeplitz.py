@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.linalg import lapack
+from threadpoolctl import ThreadpoolController
 
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, processors
 
-__all__ = ["PixelEquations", "correlations"]
+__all__ = ["PixelEquations", "correlations", "one_blas_thread", "solve_all"]
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """A context in which BLAS uses one thread."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def solve_all(equations: Sequence[PixelEquations], strength: float, kernel_sums: Sequence[float | None]) -> FloatArray:
+    """The kernels of several cells, shape (n, size, size): one thread a processor, each with a BLAS of one thread.
+
+    Matrices of this size gain little from threads inside BLAS, and lose much where processors are shared.
+    """
+    with one_blas_thread(), ThreadPoolExecutor(min(len(equations), processors())) as pool:
+        return np.array(list(pool.map(lambda e, s: e.solve(strength, s), equations, kernel_sums)))
 
 
 def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
@@ -86,15 +109,18 @@ class PixelEquations:
     def __init__(self, auto: FloatArray, cross: FloatArray, power: float) -> None:
         self.size = cross.shape[0]
         self.auto, self.cross, self.power = auto, cross, power
+
+    def _halves(self) -> tuple[FloatArray, FloatArray]:
+        """The matrices of the even and of the odd part."""
         same, turned, middle = _lags(self.size)
-        flat = auto.ravel()
+        flat = self.auto.ravel()
         near, far = flat[same], flat[turned]
         half = len(near)
-        self.odd = near - far
-        self.even = np.empty((half + 1, half + 1))
-        self.even[:half, :half] = near + far
-        self.even[:half, half] = self.even[half, :half] = np.sqrt(2.0) * flat[middle]
-        self.even[half, half] = flat[flat.size // 2]
+        even = np.empty((half + 1, half + 1))
+        even[:half, :half] = near + far
+        even[:half, half] = even[half, :half] = np.sqrt(2.0) * flat[middle]
+        even[half, half] = flat[flat.size // 2]
+        return even, near - far
 
     def solve(self, strength: float, kernel_sum: float | None = None) -> FloatArray:
         """The kernel (size, size), of a given sum where one is asked for (Lagrange multiplier)."""
@@ -108,11 +134,12 @@ class PixelEquations:
     def _solve(self, strength: float, right: FloatArray) -> FloatArray:
         n = right.shape[0]
         flat = right.reshape(n, -1).T
-        half = len(self.odd)
+        even_matrix, odd_matrix = self._halves()
+        half = len(odd_matrix)
         first, last = flat[:half], flat[::-1][:half]
         root = np.sqrt(0.5)
-        even = _positive_solve(self.even, strength * self.power, np.vstack([root * (first + last), flat[half]]))
-        odd = _positive_solve(self.odd, strength * self.power, root * (first - last))
+        even = _positive_solve(even_matrix, strength * self.power, np.vstack([root * (first + last), flat[half]]))
+        odd = _positive_solve(odd_matrix, strength * self.power, root * (first - last))
         out = np.empty_like(flat)
         out[:half] = root * (even[:half] + odd)
         out[half] = even[half]
@@ -143,7 +170,7 @@ def _positive_solve(matrix: FloatArray, ridge: float, right: FloatArray) -> Floa
     floor = np.finfo(float).eps * len(matrix) * float(np.trace(matrix)) / len(matrix)
     ridge = max(ridge, floor)
     for _ in range(20):
-        regular = matrix + 0.0
+        regular = np.array(matrix, order="F")
         regular.flat[:: len(matrix) + 1] += ridge
         factor, failed = lapack.dpotrf(regular, lower=1, overwrite_a=1, clean=0)
         if not failed:
