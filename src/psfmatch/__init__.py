@@ -40,6 +40,7 @@ from psfmatch.solve import (
     Solution,
     Solver,
 )
+from psfmatch.target import TargetCost, common_target, target_cost
 
 __version__ = "0.1.0"
 
@@ -80,6 +81,8 @@ __all__ = [
     "Regularization",
     "Solution",
     "Solver",
+    "TargetCost",
+    "common_target",
     "convolve",
     "match",
     "matching_kernel",
@@ -87,6 +90,7 @@ __all__ = [
     "read_exposure",
     "read_kernel",
     "read_psf",
+    "target_cost",
     "write_exposure",
     "write_kernel",
     "write_matched",

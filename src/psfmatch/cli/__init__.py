@@ -11,6 +11,7 @@ from psfmatch.cli.apply import apply
 from psfmatch.cli.demo import demo
 from psfmatch.cli.kernel import kernel
 from psfmatch.cli.match import match
+from psfmatch.cli.target import target
 
 __all__ = ["main"]
 
@@ -41,5 +42,5 @@ def main() -> None:
     """
 
 
-for _verb in (match, kernel, apply, demo):
+for _verb in (match, kernel, apply, target, demo):
     main.add_command(_verb)
