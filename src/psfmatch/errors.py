@@ -18,10 +18,7 @@ raised by a third party while a file is read is chained to a `FormatError` that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from psfmatch.solve.solution import Solution
+from typing import Any
 
 __all__ = ["FormatError", "InputError", "MatchError", "PSFError", "PsfMatchError", "PsfMatchWarning"]
 
@@ -51,7 +48,7 @@ class MatchError(PsfMatchError, RuntimeError):
         What was found, where something was.
     """
 
-    def __init__(self, message: str, solution: Solution | None = None) -> None:
+    def __init__(self, message: str, solution: Any = None) -> None:
         super().__init__(message)
         self.solution = solution
 
