@@ -19,7 +19,7 @@ from psfmatch.io import read_psf
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF, as_psf, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
-from psfmatch.solve import FreeForm, Solution, Solver
+from psfmatch.solve import FreeForm, Outcome, Solution, Solver
 
 __all__ = ["Matched", "match", "matching_kernel"]
 
@@ -101,7 +101,7 @@ def match(
     log.info("solved in %.2f s, convolved in %.2f s", solved - start, time.perf_counter() - solved)
     quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
     log.info("%r", quality)
-    psf = with_size(wanted, max(solution.cells.stamp_shape))
+    psf = with_size(wanted, max(exposure.psf.shape))
     return Matched(matched.replace(psf=psf), solution.kernel, quality, solution)
 
 
@@ -158,6 +158,8 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
         if throw:
             raise MatchError(solution.message, solution)
         warnings.warn(solution.message, PsfMatchWarning, stacklevel=3)
+    elif solution.outcome is not Outcome.OK:
+        log.info(solution.message)
     return solution
 
 

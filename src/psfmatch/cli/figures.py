@@ -29,7 +29,7 @@ def solution_values(solution: Solution, quality: Quality) -> dict[str, Any]:
     """What ``--json`` says about a solution and how well it does."""
     return {
         "outcome": solution.outcome.name,
-        "outcome_text": solution.outcome.value,
+        "outcome_text": solution.message,
         "kernel_shape": solution.kernel.shape,
         "kernel_basis": len(solution.kernel.basis),
         "cells": len(solution.cells),

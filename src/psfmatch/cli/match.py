@@ -101,12 +101,15 @@ def match(
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
                 if not good:
                     code = max(code, NO_MATCH)
-                    console.note(f"error: {image}: {matched.solution.outcome.value} (written all the same)")
+                    console.note(f"error: {image}: {matched.solution.message} (written all the same)")
             if failure:
                 code = max(code, failure[0])
                 report["error"] = console.errors[-1]
             report["seconds"] = time.perf_counter() - begin
     print_quality(console, {name: matched.quality for name, matched in matches.items()})
+    for name, matched in matches.items():
+        if matched.solution.outcome.name != "OK" and matched.solution.outcome.ok:
+            console.line(f"{name}: {matched.solution.message}")
     if console.verbose:
         _print_statistics(console, matches)
     for report in reports:
@@ -163,7 +166,7 @@ def _one_each(name: str, values: Sequence[str], count: int) -> list[str | None]:
 def _print_statistics(console: Console, matches: dict[str, Matched]) -> None:
     for name, matched in matches.items():
         solution = matched.solution
-        console.line(f"\n{name}: {solution.outcome.value}")
+        console.line(f"\n{name}: {solution.message}")
         console.line(f"  {len(solution.cells)} cells, {len(solution.cells.skipped)} skipped")
         for key, value in solution.statistics.items():
             console.line(f"  {key}: {value}")

@@ -41,6 +41,7 @@ LEAST_CAP = 21
 LARGEST_VARYING = 49
 LARGEST_WORK = 600 * 29**6
 RANK_SHARE = 0.03
+SAME = 1e-7
 ORDER_SHARE = 0.2
 SIZE_SHARE = 0.2
 LEAST_SLOPE = 0.3
@@ -358,6 +359,7 @@ class _Work:
             )
         self.between, kernel, cells = best
         self.order, self.kind = kernel.weights.order, kernel.weights.kind
+        kernel = kernel.compressed(SAME)
         self._reach(kernel.stamps(x=check.x, y=check.y), equations)
         return kernel, cells
 
