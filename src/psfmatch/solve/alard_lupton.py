@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,100 +26,16 @@ from psfmatch.solve.basis import (
     zero_sum,
 )
 from psfmatch.solve.normal import NormalEquations, normal_equations
+from psfmatch.solve.parts import PCA, Clipping, Padding
 from psfmatch.solve.regularization import Regularization
 from psfmatch.solve.solution import Outcome, Solution
 from psfmatch.solve.spatial import Condition, SpatialModel, SumRule, condition_number, solve_spatial, solve_symmetric
 
-__all__ = ["PCA", "AlardLupton", "Clipping", "Padding"]
+__all__ = ["AlardLupton"]
 
 log = logging.getLogger(__name__)
 
 CELL = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Padding:
-    """How far the science PSF's stamps are padded with zeros before the fit.
-
-    Parameters
-    ----------
-    to : float, optional
-        To this multiple of the kernel size, at least (1 or more).
-    by : int
-        Where ``to`` is None: by so many pixels, even.
-    """
-
-    to: float | None = 1.4
-    by: int = 0
-
-    def __post_init__(self) -> None:
-        if self.to is None and self.by % 2:
-            raise InputError(f"padding by {self.by} pixels: must be an even number")
-        if self.by < 0 or (self.to is not None and self.to < 1.0):
-            raise InputError(f"{self}: 'to' must be at least 1, 'by' not negative")
-
-    def padded(self, stamp: int, kernel: int) -> int:
-        """The side of the padded stamps."""
-        if self.to is None:
-            return stamp + self.by
-        wanted = int(np.ceil(kernel * self.to))
-        return max(stamp, wanted + 1 - wanted % 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PCA:
-    """Replace the basis by the mean and principal components of the cells' own kernels.
-
-    Parameters
-    ----------
-    components : int
-        Images in the new basis, the mean included.
-    subtract_mean : bool
-        Start the new basis with the mean kernel.
-    """
-
-    components: int = 5
-    subtract_mean: bool = True
-
-    def __post_init__(self) -> None:
-        if self.components < 1:
-            raise InputError(f"PCA components={self.components}: at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clipping:
-    """Which cells are left out of the fit.  Model PSFs have no outliers, so that nothing is clipped by default.
-
-    Parameters
-    ----------
-    single : bool
-        Leave out cells whose own kernel leaves large residuals.
-    sums : bool
-        Leave out cells whose own kernel's sum is an outlier.
-    spatial : bool
-        Leave out cells where the spatial model leaves large residuals, and fit again.
-    residual_mean, residual_std : float
-        Largest mean and standard deviation of the residuals, in units of the noise of unit-variance stamps.
-    sum_sigma : float
-        Largest deviation of a kernel sum, in standard deviations.
-    core_radius : int, optional
-        Measure residuals only so far (pixels) from the centre.
-    iterations : int
-        Spatial fits at the most.
-    """
-
-    single: bool = False
-    sums: bool = False
-    spatial: bool = False
-    residual_mean: float = 0.25
-    residual_std: float = 1.5
-    sum_sigma: float = 3.0
-    core_radius: int | None = None
-    iterations: int = 3
-
-    def __post_init__(self) -> None:
-        if min(self.residual_mean, self.residual_std, self.sum_sigma) < 0 or self.iterations < 1:
-            raise InputError(f"{self}: limits must not be negative, iterations at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,14 +122,14 @@ class AlardLupton:
     cell_shape: tuple[int, int] | None = None
     min_cells: int | None = None
     border: Literal["full", "cut"] = "full"
-    padding: Padding = Padding()
+    padding: Padding = field(default_factory=Padding)
     stamps: Literal["float64", "float32"] = "float64"
     sum_rule: SumRule = "constrain"
     background_order: int | None = None
     regularization: Regularization | None = None
     pca: PCA | None = None
     bic: bool = False
-    clipping: Clipping = Clipping()
+    clipping: Clipping = field(default_factory=Clipping)
     max_condition: float | None = None
     max_spatial_condition: float | None = None
     condition: Condition = "eigenvalue"
@@ -300,7 +216,7 @@ class AlardLupton:
         images = solver._images()
         fit = _Fit(solver, cells, images)
         fit.run(kernel_sum)
-        field = Field(fit.spatial.coefficients, cells.box, solver.kind)
+        weights = Field(fit.spatial.coefficients, cells.box, solver.kind)
         outcome = Outcome.OK
         if fit.spatial.singular or fit.basis_singular:
             outcome = Outcome.SINGULAR
@@ -317,7 +233,7 @@ class AlardLupton:
             "fwhm_target": cells.fwhm[1],
             **fit.statistics(),
         }
-        return Solution(MatchingKernel(fit.images, field), outcome, cells, statistics)
+        return Solution(MatchingKernel(fit.images, weights), outcome, cells, statistics)
 
     def _scaled(self, widths: tuple[float, float]) -> tuple[AlardLupton, str]:
         """The solver with the sigmas and kernel size that it will use, and how they came about."""
