@@ -67,7 +67,9 @@ def test_readme_has_the_two_commands():
 
 def test_core_dependencies_are_few():
     needed = [d for d in metadata("psfmatch").get_all("Requires-Dist") if "extra ==" not in d]
-    assert {re.match(r"[\w-]+", d)[0] for d in needed} == {"numpy", "scipy", "astropy", "click", "rich"}
+    assert {re.match(r"[\w-]+", d)[0] for d in needed} == {
+        "numpy", "scipy", "astropy", "click", "rich", "threadpoolctl",
+    }  # fmt: skip
 
 
 def test_typed():
