@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.signal import convolve2d
 
-from psfmatch import FFT, Box, Direct, Exposure, Field, InputError, Mask, MatchingKernel, convolve
+from psfmatch import FFT, Box, Direct, Exposure, Field, InputError, Mask, MatchingKernel, PsfMatchWarning, convolve
 from psfmatch.exposure import MASK_PLANES
 
 BOX = Box.from_shape((131, 83), y0=-30, x0=500)
@@ -210,12 +210,17 @@ def test_one_thread_and_many_give_the_same_bits(kernel):
     [
         ((1, 1), None, "smaller than the kernel"),
         ((6, 90), Direct(), "smaller than the kernel"),
-        ((90, 90), FFT(block=21), "larger block"),
+        ((90, 80), FFT(block=21), "larger block"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(kernel, shape, convolver, sentence):
     with pytest.raises(InputError, match=sentence):
-        convolve(Exposure(np.ones(shape)), kernel, convolver=convolver)
+        convolve(Exposure(np.ones(shape), box=Box.from_shape(shape, y0=-30, x0=500)), kernel, convolver=convolver)
+
+
+def test_a_varying_kernel_outside_its_box_is_said(kernel):
+    with pytest.warns(PsfMatchWarning, match="extrapolated"):
+        convolve(Exposure(np.ones(BOX.shape), box=Box.from_shape(BOX.shape)), kernel)
 
 
 @pytest.mark.parametrize("options", [{"edge": "zero"}, {"threads": 0}])

@@ -25,6 +25,8 @@ LAPLACIAN = np.array([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])
 SCIENCE = {"fwhm": 3.1, "ellipticity": 0.15, "angle": 35.0}
 TARGET = {"fwhm": 4.6, "ellipticity": 0.1, "angle": -70.0}
 
+pytestmark = pytest.mark.filterwarnings("ignore:the (science|target) PSF's stamp has the sum")
+
 
 def stamp(model, shape):
     return np.array(model.stamps(x=0, y=0, shape=shape)[0])

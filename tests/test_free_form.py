@@ -107,7 +107,7 @@ def test_noise_in_the_stamp_is_not_fitted():
 
 @pytest.mark.parametrize(
     ("target", "smallest"),
-    [(GaussianPSF(fwhm=2.5), 3.68), (MoffatPSF(fwhm=2.0, beta=4.0), 4.17)],
+    [(GaussianPSF(fwhm=2.5), 3.45), (MoffatPSF(fwhm=2.0, beta=4.0), 3.65)],
     ids=["gauss", "moffat"],
 )
 def test_a_target_too_sharp_names_one_that_is_reached(target, smallest):

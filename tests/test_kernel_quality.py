@@ -48,12 +48,12 @@ def test_the_kernel_of_the_variance_is_the_square(kernel):
 def test_a_spline_kernel_compresses_and_squares():
     rng = np.random.default_rng(6)
     box = Box.from_shape((60, 90), y0=-20, x0=300)
-    spline = MatchingKernel(rng.normal(size=(2, 3, 5)), Field(1 + 0.1 * rng.normal(size=(2, 36)), box, "spline"))
+    spline = MatchingKernel(rng.normal(size=(2, 3, 5)), Field(1 + 0.3 * rng.normal(size=(2, 64)), box, "spline"))
     x, y = rng.uniform(300, 389, 50), rng.uniform(-20, 39, 50)
     stamps = spline.stamps(x=x, y=y)
     np.testing.assert_allclose(spline.compressed(1e-12).stamps(x=x, y=y), stamps, atol=1e-11)
     squares = spline.squared().stamps(x=x, y=y)
-    assert np.abs(squares - stamps**2).max() < 1e-3 * (stamps**2).max()
+    assert np.abs(squares - stamps**2).max() < 5e-3 * (stamps**2).max()
 
 
 def test_bad_kernels_are_refused():

@@ -138,7 +138,10 @@ def test_a_psf_that_fails_somewhere_is_left_out_there_and_said():
 
     e = Exposure(stars()[0], box=BOX, psf=FunctionPSF(function, shape=(41, 41)))
     solver = AlardLupton(cell_shape=(64, 64))
-    with pytest.warns(PsfMatchWarning, match=r"in 4 of \d+ cells.*off the chip"):
+    with (
+        pytest.warns(PsfMatchWarning, match=r"in 4 of \d+ cells.*off the chip"),
+        pytest.warns(PsfMatchWarning, match="not be measured at 3 of 25 positions"),
+    ):
         matched = match(e, TARGET, solver=solver)
     assert np.isfinite(matched.exposure.image).all()
     assert len(matched.quality) < 25
@@ -153,6 +156,23 @@ def test_a_bad_outcome_raises_or_warns():
         match(e, TARGET, solver=solver)
     with pytest.warns(PsfMatchWarning, match="singular"):
         assert match(e, TARGET, solver=solver, throw=False).solution.outcome is Outcome.SINGULAR
+
+
+def test_a_target_out_of_reach_is_refused():
+    e = Exposure(np.full((300, 420), 100.0), psf=ImagePSF(GaussianPSF(fwhm=3.0).stamps(x=0, y=0, shape=(41, 41))[0]))
+    with pytest.raises(MatchError, match=r"limits it is the frame, 300 px"):
+        match(e, "gaussian:fwhm=30")
+
+
+def test_a_stamp_that_is_not_normalised_is_said():
+    stamp = SCIENCE.stamps(x=0, y=0)[0]
+    with pytest.warns(PsfMatchWarning, match="has the sum 499"):
+        matching_kernel(5000 * stamp, TARGET, throw=False)
+
+
+def test_nothing_but_nan_is_refused():
+    with pytest.raises(InputError, match="no pixel"):
+        match(Exposure(np.full((60, 70), np.nan), psf=SCIENCE), TARGET)
 
 
 def test_masks_only_grow():

@@ -178,7 +178,10 @@ class Exposure:
             raise InputError(f"{box} has shape {box.shape}, the image {shape}")
         object.__setattr__(self, "box", box)
         if self.psf is not None and not isinstance(self.psf, PSF):
-            raise InputError(f"psf of type {type(self.psf).__name__}: give a PSF model (psfmatch.read_psf reads one)")
+            raise InputError(
+                f"psf of type {type(self.psf).__name__}: give a PSF model "
+                "(of a stamp: psfmatch.ImagePSF(array); from a file: psfmatch.read_psf)"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -43,11 +43,16 @@ def _axis_terms(u: FloatArray, order: int, kind: FieldKind) -> FloatArray:
         return np.polynomial.chebyshev.chebvander(u, order).T
     if kind == "polynomial":
         return np.polynomial.polynomial.polyvander(u, order).T
+    return spline_terms(u, order)
+
+
+def spline_terms(u: FloatArray, order: int) -> FloatArray:
+    """``order + 1`` cubic B-splines on uniform knots over [-1, 1], at u: shape (order + 1, n)."""
     from scipy.interpolate import BSpline
 
     inner = np.linspace(-1.0, 1.0, order + 2 - SPLINE_DEGREE)
     knots = np.concatenate([[-1.0] * SPLINE_DEGREE, inner, [1.0] * SPLINE_DEGREE])
-    return BSpline.design_matrix(np.clip(u, -1.0, 1.0), knots, SPLINE_DEGREE).toarray().T
+    return np.asarray(BSpline.design_matrix(np.clip(u, -1.0, 1.0), knots, SPLINE_DEGREE).toarray().T)
 
 
 def _scaled(x: FloatArray, y: FloatArray, box: Box, kind: FieldKind) -> tuple[FloatArray, FloatArray]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
-from psfmatch.fields import Field, FieldKind
+from psfmatch.fields import SPLINE_DEGREE, Field, spline_terms
 from psfmatch.geometry import Box, FloatArray, frozen, odd_shape
 
 __all__ = ["MatchingKernel"]
@@ -94,21 +94,38 @@ class MatchingKernel:
         return MatchingKernel(right[:rank].reshape(rank, *self.shape), field)
 
     def squared(self, tolerance: float = 1e-5) -> MatchingKernel:
-        """The kernel of the variance, ``K(u; x)^2``: a polynomial of twice the order, compressed to ``tolerance``.
+        """The kernel of the variance, ``K(u; x)^2``, compressed to ``tolerance``.
 
         The product of two polynomials of degree d is one of degree 2d, fixed exactly by its values at
-        (2d + 1)^2 Chebyshev nodes.  That of two splines is fitted by a spline on twice as many knots.
+        (2d + 1)^2 Chebyshev nodes.  That of two splines is fitted by a spline on knots three times as dense.
         """
-        kind: FieldKind = "spline" if self.weights.kind == "spline" else "chebyshev1"
+        if self.weights.kind == "spline":
+            return self._squared_spline(tolerance)
         order = 2 * self.weights.order
-        nodes_x, nodes_y = _chebyshev_nodes(self.box, (order + 1) * (2 if kind == "spline" else 1))
+        nodes_x, nodes_y = _chebyshev_nodes(self.box, order + 1)
         grid_y, grid_x = (g.ravel() for g in np.meshgrid(nodes_y, nodes_x, indexing="ij"))
         squares = self.stamps(x=grid_x, y=grid_y).reshape(grid_x.size, -1) ** 2
-        field = Field.fit(squares.T, x=grid_x, y=grid_y, order=order, box=self.box, kind=kind)
+        field = Field.fit(squares.T, x=grid_x, y=grid_y, order=order, box=self.box)
         n = field.coefficients.shape[1]
-        images = field.coefficients.T.reshape(n, *self.shape)
-        exact = MatchingKernel(images, Field(np.eye(n), self.box, kind))
+        exact = MatchingKernel(field.coefficients.T.reshape(n, *self.shape), Field(np.eye(n), self.box))
         return exact.compressed(tolerance)
+
+    def _squared_spline(self, tolerance: float) -> MatchingKernel:
+        """Principal images of K^2 on a dense grid, their weights fitted by splines along each axis in turn."""
+        order = 3 * (self.weights.order - SPLINE_DEGREE + 1) + SPLINE_DEGREE - 1
+        u = np.linspace(-1.0, 1.0, 2 * (order + 1))
+        ny, nx = self.box.shape
+        x, y = self.box.center.x + 0.5 * nx * u, self.box.center.y + 0.5 * ny * u
+        weights = self.weights.on_grid(x=x, y=y).reshape(self.weights.n, -1)
+        squares = (weights.T @ self.basis.reshape(self.weights.n, -1)) ** 2
+        values, vectors = np.linalg.eigh(squares.T @ squares)
+        tail = np.cumsum(np.maximum(values, 0.0))
+        rank = max(1, int(np.count_nonzero(tail > tolerance**2 * tail[-1])))
+        images = vectors[:, -rank:].T
+        surfaces = (squares @ images.T).T.reshape(rank, u.size, u.size)
+        inverse = np.linalg.pinv(spline_terms(u, order).T)
+        coefficients = (inverse @ surfaces @ inverse.T).reshape(rank, -1)
+        return MatchingKernel(images.reshape(rank, *self.shape), Field(coefficients, self.box, "spline"))
 
 
 def _chebyshev_nodes(box: Box, count: int) -> tuple[FloatArray, FloatArray]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.convolve import Convolver, convolve
@@ -17,7 +18,7 @@ from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box
 from psfmatch.io import read_psf
 from psfmatch.kernel import MatchingKernel
-from psfmatch.psf import PSF, as_psf, with_size
+from psfmatch.psf import PSF, ImagePSF, as_psf, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
 
@@ -25,6 +26,7 @@ __all__ = ["Matched", "match", "matching_kernel"]
 
 log = logging.getLogger(__name__)
 
+LEAST_SUM, MOST_SUM = 0.5, 1.5
 Target = PSF | ArrayLike | str | PathLike[str]
 
 
@@ -92,7 +94,9 @@ def match(
         If the kernel cannot be solved (see ``throw``).
     """
     if exposure.psf is None:
-        raise InputError("the exposure has no PSF model; give one with psf= (psfmatch.read_psf reads it from a file)")
+        raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
+    if not np.isfinite(exposure.image).any():
+        raise InputError("no pixel of the image is finite; there is nothing to match")
     wanted = _target(target, exposure.pixel_scale)
     start = time.perf_counter()
     solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
@@ -144,6 +148,15 @@ def matching_kernel(
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
+    for name, psf in (("science", science), ("target", target)):
+        total = float(psf.image.sum()) if isinstance(psf, ImagePSF) else 1.0
+        if not LEAST_SUM <= total <= MOST_SUM:
+            warnings.warn(
+                f"the {name} PSF's stamp has the sum {total:.4g}: it is believed, and scales the flux. If it is not "
+                "normalised, use ImagePSF(image, normalize=True)",
+                PsfMatchWarning,
+                stacklevel=3,
+            )
     solution = (FreeForm() if solver is None else solver).solution(science, target, box, kernel_sum=kernel_sum)
     cells = solution.cells
     if cells.skipped:
@@ -159,7 +172,7 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
             raise MatchError(solution.message, solution)
         warnings.warn(solution.message, PsfMatchWarning, stacklevel=3)
     elif solution.outcome is not Outcome.OK:
-        log.info(solution.message)
+        log.warning(solution.message)
     return solution
 
 
@@ -181,4 +194,10 @@ def measured_quality(solution: Solution, science: PSF, target: PSF, box: Box, ke
             failure = error
     if not good:
         raise MatchError(f"the match could not be measured anywhere: {failure}", solution)
+    if failure is not None:
+        warnings.warn(
+            f"the match could not be measured at {len(x) - len(good)} of {len(x)} positions (the last: {failure})",
+            PsfMatchWarning,
+            stacklevel=3,
+        )
     return Quality.joined(good)

@@ -94,11 +94,10 @@ def fwhm(stamp: FloatArray, *, oversampling: int = 8) -> float:
     """
     from scipy.ndimage import map_coordinates
 
-    peak = np.unravel_index(int(np.argmax(stamp)), stamp.shape)
-    half = int(np.ceil(np.sqrt(np.count_nonzero(stamp > 0.5 * stamp.max())))) + 2
+    inside = np.argwhere(stamp > 0.5 * stamp.max())
     axes = [
-        np.arange(max(0, int(p) - half) * oversampling, min(n - 1, int(p) + half) * oversampling + 1) / oversampling
-        for p, n in zip(peak, stamp.shape, strict=True)
+        np.arange(max(0, low - 3) * oversampling, min(n - 1, high + 3) * oversampling + 1) / oversampling
+        for low, high, n in zip(inside.min(axis=0), inside.max(axis=0), stamp.shape, strict=True)
     ]
     fine = map_coordinates(stamp, np.meshgrid(*axes, indexing="ij"), order=5, mode="nearest")
     # A point on the contour counts by the fraction of its cell that a local plane leaves above the level.

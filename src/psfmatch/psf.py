@@ -101,6 +101,8 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
         raise PSFError(f"{what} holds {image.dtype}; give real numbers")
     if image.shape[0] % 2 == 0 or image.shape[1] % 2 == 0:
         raise PSFError(f"{what} has an even size {image.shape}; cut or pad it to odd sides about the source")
+    if min(image.shape) < 3:
+        raise PSFError(f"{what} has {image.shape[1]} x {image.shape[0]} px; give at least 3 x 3")
     image = image.astype(float)
     if not np.isfinite(image).all():
         raise PSFError(f"{what} has {np.count_nonzero(~np.isfinite(image))} NaN or infinite pixels; mend or replace it")

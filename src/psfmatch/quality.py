@@ -62,8 +62,10 @@ class Quality:
 
     @property
     def worst(self) -> dict[str, float]:
-        """The largest value of every figure."""
-        return {name: float(np.max(getattr(self, name))) for name in FIGURES}
+        """The largest value of every figure; of the kernel sums, the one farthest from their median."""
+        worst = {name: float(np.max(getattr(self, name))) for name in FIGURES}
+        sums = self.kernel_sum
+        return worst | {"kernel_sum": float(sums[np.argmax(np.abs(sums - np.median(sums)))])}
 
     @property
     def median(self) -> dict[str, float]:

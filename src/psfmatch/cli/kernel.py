@@ -83,6 +83,7 @@ def kernel(
       psfmatch kernel image.psf moffat:fwhm=5,beta=3.5 --shape 2046 4094 -o kernel.fits
     """
     import psfmatch
+    from psfmatch.match import measured_quality
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
@@ -94,13 +95,12 @@ def kernel(
     models = pair.science, pair.target
     box = psfmatch.Box(0, 0, shape[1], shape[0]) if shape else None
     solution = psfmatch.matching_kernel(*models, box=box, solver=solver, throw=throw)
-    x, y = psfmatch.quality.check_positions(solution.kernel.box)
-    quality = psfmatch.quality.measure_quality(solution.kernel, *models, x=x, y=y)
+    quality = measured_quality(solution, *models, box or psfmatch.Box(0, 0, 1, 1), 1.0)
     psfmatch.io.write_kernel(solution.kernel, output, overwrite=overwrite)
     good = solution.outcome.ok
     print_quality(console, {"": quality})
     if not good:
-        console.note(f"error: {solution.outcome.value} (written all the same)")
+        console.note(f"error: {solution.message} (written all the same)")
     console.line(f"wrote {output}")
     stamps = {name: getattr(pair, name) for name in ("pixel_scale", "target_scale", "rotation", "mirrored")}
     values = {"command": "kernel", "ok": good, "output": str(output), **stamps}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.errors import InputError
+from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
@@ -50,12 +51,18 @@ class Sums:
 
 
 def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
-    """Raise InputError if the image is smaller than the kernel."""
+    """Raise InputError if the image is smaller than the kernel; warn if a varying kernel is used outside its box."""
     if exposure.shape[0] < kernel.shape[0] or exposure.shape[1] < kernel.shape[1]:
         raise InputError(
             f"image of {exposure.shape[1]} x {exposure.shape[0]} px is smaller than the kernel of "
             f"{kernel.shape[1]} x {kernel.shape[0]} px; no pixel has a whole footprint. "
             "Give a larger image or a smaller kernel"
+        )
+    if kernel.weights.order > 0 and not kernel.box.contains(exposure.box):
+        warnings.warn(
+            f"the kernel varies and was made for {kernel.box}; outside of it, on {exposure.box}, it is extrapolated",
+            PsfMatchWarning,
+            stacklevel=4,
         )
 
 

@@ -139,10 +139,10 @@ class FreeForm:
         with one_blas_thread():
             work.choose_size_and_strength()
             kernel, cells = work.spatial()
-        outcome = Outcome.OK if work.reached <= self.tolerance else Outcome.TOLERANCE_NOT_REACHED
-        if work.gain_limited and work.reached > TOO_SHARP * self.tolerance:
-            outcome = Outcome.TARGET_TOO_SHARP
-            work.advice = work.reachable()
+            while work.gain > self.max_noise_gain and self.strength is None and work.strength < STRENGTHS[0]:
+                work.strength *= 10.0
+                kernel, cells = work.spatial()
+            outcome = work.outcome()
         scaled = MatchingKernel(kernel_sum * kernel.basis, kernel.weights)
         return Solution(scaled, outcome, cells, work.statistics())
 
@@ -159,6 +159,7 @@ class FreeForm:
 
 
 TOO_SHARP = 10.0
+POOR = 30.0
 
 
 @dataclass
@@ -182,6 +183,7 @@ class _Work:
     strength: float = 0.0
     order: int = 0
     kind: FieldKind = "chebyshev1"
+    expected: float = np.inf
     reached: float = np.inf
     between: float = 0.0
     gain: float = np.nan
@@ -209,6 +211,31 @@ class _Work:
             "frontier": np.array([[t.strength, t.residual, t.gain] for t in self.path]),
         }
 
+    def outcome(self) -> Outcome:
+        """How it went, and the advice that goes with it."""
+        if self.reached <= self.options.tolerance:
+            return Outcome.OK
+        if self.gain_limited and self.reached > TOO_SHARP * self.options.tolerance:
+            self.advice = self.reachable()
+            return Outcome.TARGET_TOO_SHARP
+        limit = "the limit on noise gain" if self.gain_limited else self._size_limit()
+        self.advice = f"The residual is {self.reached:.2g}; what limits it is {limit}."
+        own = self.options
+        chosen = own.size is own.strength is own.order is None and own.flux == "free"
+        poor = chosen and self.reached > POOR * own.tolerance
+        return Outcome.OUT_OF_REACH if poor else Outcome.TOLERANCE_NOT_REACHED
+
+    def _size_limit(self) -> str:
+        """What kept the kernel from being larger, in words."""
+        if self.options.size is not None or self.size < self._cap():
+            return "what the stamps hold (noise, cut wings)"
+        limits = {
+            f"the frame, {min(self.box.shape)} px wide, for a kernel of {self.size} px": self._frame_cap(),
+            f"the kernel size, max_size={self.options.max_size}": self.options.max_size,
+            f"the stamps, which support a kernel of {self.size} px": int(STAMP_SHARE * self.trusted),
+        }
+        return min(limits, key=lambda words: limits[words])
+
     def choose_size_and_strength(self) -> None:
         """From the pair of stamps that is hardest to match: the centre's, or a corner's."""
         constant = self.science.constant and self.target.constant
@@ -233,9 +260,13 @@ class _Work:
         most = min(int(STAMP_SHARE * self.trusted), self.options.max_size)
         if not (self.science.constant and self.target.constant):
             most = min(most, LARGEST_VARYING)
-        if min(self.box.shape) > 1:
-            most = min(most, max(LEAST_CAP, int(FRAME_SHARE * min(self.box.shape))))
+        most = max(3, min(most, self._frame_cap()))
         return most - 1 + most % 2
+
+    def _frame_cap(self) -> int:
+        """The largest kernel that spares the border of the frame; none for a single pixel, which is no frame."""
+        side = min(self.box.shape)
+        return max(LEAST_CAP, int(FRAME_SHARE * side)) if side > 1 else self.options.max_size
 
     def _choose_strength(self, equations: PixelEquations, start: float | None = None) -> float:
         """Walk from smooth to sharp while it pays.
@@ -248,8 +279,8 @@ class _Work:
         first = 0 if start is None else STRENGTHS.index(start)
         kept = self._trade(equations, STRENGTHS[first])
         if start is not None:
-            limit = AS_SMOOTH * next(t.gain for t in self.path if t.strength == start)
-            while first > 0 and kept.gain > limit:
+            as_smooth = AS_SMOOTH * next(t.gain for t in self.path if t.strength == start)
+            while first > 0 and kept.gain > min(as_smooth, options.max_noise_gain):
                 first -= 1
                 kept = self._trade(equations, STRENGTHS[first])
         self.path = [t for t in self.path if t.strength > kept.strength] + [kept]
@@ -270,6 +301,7 @@ class _Work:
             kept = step
             if met is None and step.residual <= options.tolerance:
                 met = step.gain
+        self.expected = kept.residual
         return kept.strength
 
     @staticmethod
@@ -289,13 +321,19 @@ class _Work:
             low, high = (low, middle) if self._reaches(self.target.scaled(middle)) else (middle, high)
         reached = self.target.scaled(high)
         width = fwhm(reached.stamps(x=0, y=0, shape=(WIDE, WIDE))[0])
-        return f"The smallest target of its family that is reached is {reached!r}, of FWHM {width:.2f} px."
+        words = (
+            f"fwhm={np.ceil(100 * reached.fwhm) / 100:.2f}" if hasattr(reached, "fwhm") else f"{high:.3f} times as wide"
+        )
+        return (
+            f"The smallest target of its family that is reached with max_noise_gain={self.options.max_noise_gain:g} "
+            f"has {words}, {width:.2f} px wide with the pixel."
+        )
 
     def _reaches(self, target: PSF) -> bool:
         """Whether the limit on noise gain leaves room to match another target."""
         other = _Work(self.options, self.science, target, self.box)
         other.choose_size_and_strength()
-        return not other.gain_limited
+        return not other.gain_limited or other.expected <= TOO_SHARP * self.options.tolerance
 
     def _choose_size(self, science: FloatArray, target: FloatArray) -> int:
         """The smallest kernel with a residual of 1e-5, where that is small; else one with a fifth of the tolerance.
@@ -329,7 +367,7 @@ class _Work:
             kernels, equations = self._solve(cells)
             self._reach(kernels, equations)
             return MatchingKernel.constant(kernels[0], self.box), cells
-        check = self._sample(*_tensor_nodes(self.box, 4, shift=0.37))
+        check = self._sample(*_on_box(self.box, np.linspace(-1.0, 1.0, 5)))
         truth, equations = self._solve(check)
         own = max(e.residual(k) for e, k in zip(equations, truth, strict=True))
         enough = max(ORDER_SHARE * self.options.tolerance, 0.3 * own)
@@ -434,17 +472,12 @@ def _equations(science: FloatArray, target: FloatArray, size: int) -> PixelEquat
 def _nodes(box: Box, side: int, kind: FieldKind) -> tuple[FloatArray, FloatArray]:
     """Where to sample for a model: Chebyshev nodes for polynomials, a uniform grid from edge to edge for splines."""
     if kind != "spline":
-        return _tensor_nodes(box, side)
-    u = np.linspace(-1.0, 1.0, side)
-    return _on_box(box, u)
-
-
-def _tensor_nodes(box: Box, side: int, shift: float = 0.0) -> tuple[FloatArray, FloatArray]:
-    """Positions (x, y) of ``side`` x ``side`` Chebyshev nodes; shifted ones lie between those of other sides."""
-    return _on_box(box, np.cos(np.pi * (np.arange(side) + 0.5 + shift) / (side + 2 * shift)))
+        return _on_box(box, np.cos(np.pi * (np.arange(side) + 0.5) / side))
+    return _on_box(box, np.linspace(-1.0, 1.0, side))
 
 
 def _on_box(box: Box, u: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The grid (x, y) of relative positions, -1 to 1 from the first pixel's centre to the last's."""
     ny, nx = box.shape
-    x, y = np.meshgrid(box.center.x + 0.5 * nx * u, box.center.y + 0.5 * ny * u)
+    x, y = np.meshgrid(box.center.x + 0.5 * (nx - 1) * u, box.center.y + 0.5 * (ny - 1) * u)
     return x.ravel(), y.ravel()

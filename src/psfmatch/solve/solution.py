@@ -29,9 +29,10 @@ class Outcome(Enum):
         "order, or raise max_spatial_condition."
     )
 
-    TOLERANCE_NOT_REACHED = (
-        "The tolerance could not be reached: the kernel is as good as the PSF stamps and the limit on noise gain "
-        "allow. Give larger stamps, a broader target, or raise max_noise_gain or max_size."
+    TOLERANCE_NOT_REACHED = "The tolerance was not reached: the kernel is as good as the limits on it allow."
+    OUT_OF_REACH = (
+        "The target cannot be reached: the match would be poor. Take a narrower target, give a larger frame or "
+        "larger stamps, or lift the limit that is named."
     )
     TARGET_TOO_SHARP = (
         "The target is sharper than the science PSF can be made within max_noise_gain. Take a broader target, or "
