@@ -113,11 +113,10 @@ def test_the_kernel_follows_the_psf_over_the_field():
 
 
 @pytest.mark.parametrize("kernel_sum", [1.0, 2.7])
-@pytest.mark.parametrize("rule", ["constrain", "overwrite"])
-@pytest.mark.parametrize("basis", ["gaussian", "delta"])
+@pytest.mark.parametrize(
+    ("rule", "basis"), [("constrain", "gaussian"), ("overwrite", "gaussian"), ("constrain", "delta")]
+)
 def test_the_kernel_sum_is_the_same_everywhere(rule, kernel_sum, basis):
-    if basis == "delta" and rule == "overwrite":
-        pytest.skip("the first delta function varies in Rubin's task, so that the sum does too")
     solver = AlardLupton(
         basis=basis, sum_rule=rule, border="cut", size=9, scale_by_fwhm=False, sigmas=(1.0, 2.0), degrees=(2, 1),
         regularization=Regularization() if basis == "delta" else None,
