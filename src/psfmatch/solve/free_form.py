@@ -39,6 +39,7 @@ STAMP_SHARE = 0.72
 FRAME_SHARE = 0.125
 LEAST_CAP = 21
 LARGEST_VARYING = 49
+LARGEST_TRIAL = 37
 LARGEST_WORK = 600 * 29**6
 RANK_SHARE = 0.03
 SAME = 1e-7
@@ -139,7 +140,7 @@ class FreeForm:
         with one_blas_thread():
             work.choose_size_and_strength()
             kernel, cells = work.spatial()
-            while work.gain > self.max_noise_gain and self.strength is None and work.strength < STRENGTHS[0]:
+            while work.gain > work.gain_limit() and self.strength is None and work.strength < STRENGTHS[0]:
                 work.strength *= 10.0
                 kernel, cells = work.spatial()
             outcome = work.outcome()
@@ -253,7 +254,16 @@ class _Work:
         self.strength = self._choose_strength(probes[hardest]) if given is None else given
         self.size = self.options.size or max(self._choose_size(*pair) for pair in pairs)
         if given is None and self.size > PROBE:
-            self.strength = self._choose_strength(_equations(*pairs[hardest], self.size), self.strength)
+            size = min(self.size, LARGEST_TRIAL)
+            self.strength = self._choose_strength(_equations(*pairs[hardest], size), self.strength)
+
+    def gain_limit(self) -> float:
+        """The noise gain beyond which the kernel must be smoother: the limit, or what smaller kernels let expect."""
+        most = self.options.max_noise_gain
+        if not (self.science.constant and self.target.constant) or not self.path:
+            return most
+        nearest = min(self.path, key=lambda t: abs(np.log(t.strength / self.strength)))
+        return min(most, AS_SMOOTH * nearest.gain)
 
     def _cap(self) -> int:
         """The largest kernel that the stamps support, and that spares the frame's border."""
