@@ -253,7 +253,8 @@ class _Work:
         given = self.options.strength
         self.strength = self._choose_strength(probes[hardest]) if given is None else given
         self.size = self.options.size or max(self._choose_size(*pair) for pair in pairs)
-        if given is None and self.size > PROBE:
+        further = self.strength > STRENGTHS[-1] or not constant
+        if given is None and self.size > PROBE and further:
             size = min(self.size, LARGEST_TRIAL)
             self.strength = self._choose_strength(_equations(*pairs[hardest], size), self.strength)
 
