@@ -122,7 +122,7 @@ def test_the_kernel_sum_is_the_same_everywhere(rule, kernel_sum, basis):
         regularization=Regularization() if basis == "delta" else None,
     )  # fmt: skip
     cells = solver.sample(varying_psf(), GaussianPSF(fwhm=5.0), BOX)
-    kernel = solver.solve(cells, box=BOX, kernel_sum=kernel_sum).kernel
+    kernel = solver.solve(cells, kernel_sum=kernel_sum).kernel
     np.testing.assert_allclose(kernel.sums(x=[900.0, 1300.0, 1111.0], y=[-40.0, 200.0, 7.0]), kernel_sum, atol=1e-9)
 
 
@@ -145,7 +145,7 @@ def test_a_singular_setup_is_said():
     solver = AlardLupton(border="cut", size=9, scale_by_fwhm=False, order=0)
     cells = solver.sample(GaussianPSF(fwhm=4.7, size=11), GaussianPSF(fwhm=7.0), BOX)
     assert cells.stamp_shape == (13, 13)  # 25 pixels for 27 functions
-    assert solver.solve(cells, box=BOX).outcome is Outcome.SINGULAR
+    assert solver.solve(cells).outcome is Outcome.SINGULAR
     with pytest.raises(MatchError, match="singular") as caught:
         matching_kernel(GaussianPSF(fwhm=4.7, size=11), GaussianPSF(fwhm=7.0), box=BOX, solver=solver)
     assert caught.value.solution.outcome is Outcome.SINGULAR
@@ -237,11 +237,11 @@ def failing_psf(bad):
 def test_a_few_lost_cells_do_no_harm_and_too_many_are_an_error():
     solver = AlardLupton(cell_shape=(100, 100), **FIXED)
     cells = solver.sample(failing_psf(lambda x: 1000 < x < 1100), GaussianPSF(fwhm=5.0), BOX)
-    statistics = solver.solve(cells, box=BOX).statistics
+    statistics = solver.solve(cells).statistics
     assert (statistics["cells"], statistics["cells_used"], statistics["cells_skipped"]) == (30, 25, 5)
     cells = solver.sample(failing_psf(lambda x: x > 900), GaussianPSF(fwhm=5.0), BOX)
     with pytest.raises(MatchError, match=r"5 of 30 cells are left.*lower the order"):
-        solver.solve(cells, box=BOX)
+        solver.solve(cells)
 
 
 def test_clipping_rejects_the_cell_that_does_not_belong():
@@ -257,7 +257,7 @@ def test_clipping_rejects_the_cell_that_does_not_belong():
     ):
         solver = AlardLupton(cell_shape=(100, 100), order=1, clipping=clipping)
         cells = solver.sample(science, target, BOX)
-        solution = solver.solve(cells, box=BOX)
+        solution = solver.solve(cells)
         lost = ~solution.statistics["used"]
         assert [(x, y) for x, y in zip(cells.x[lost], cells.y[lost], strict=True)] == [(1050.0, 10.0)]
 
@@ -269,7 +269,7 @@ def test_kernel_sums_that_stand_out_are_rejected():
 
     solver = AlardLupton(cell_shape=(100, 100), order=1, clipping=Clipping(sums=True))
     cells = solver.sample(FunctionPSF(function, shape=(31, 31)), GaussianPSF(fwhm=5.0), BOX)
-    statistics = solver.solve(cells, box=BOX).statistics
+    statistics = solver.solve(cells).statistics
     assert statistics["cells_rejected_sum"] == 1
 
 
@@ -278,8 +278,8 @@ def test_a_background_under_the_target_is_fitted():
     plain = GaussianPSF(fwhm=5.0).stamps(x=0, y=0, shape=(31, 31))[0]
     target = ImagePSF(plain + 1e-4)
     solver = AlardLupton(border="cut", background_order=1, cell_shape=(100, 100), scale_by_fwhm=False)
-    solution = solver.solve(solver.sample(science, target, BOX), box=BOX)
-    without = solver.solve(solver.sample(science, ImagePSF(plain), BOX), box=BOX)
+    solution = solver.solve(solver.sample(science, target, BOX))
+    without = solver.solve(solver.sample(science, ImagePSF(plain), BOX))
     difference = solution.statistics["background"] - without.statistics["background"]
     np.testing.assert_allclose(difference, [1e-4, 0, 0], atol=2e-7)
 
@@ -288,8 +288,8 @@ def test_condition_limits_are_acted_on():
     solver = AlardLupton(max_condition=10.0, **FIXED)
     cells = solver.sample(varying_psf(), GaussianPSF(fwhm=5.0), BOX)
     with pytest.raises(MatchError, match="0 of"):
-        solver.solve(cells, box=BOX)
-    assert AlardLupton(max_spatial_condition=10.0, **FIXED).solve(cells, box=BOX).outcome is Outcome.ILL_CONDITIONED
+        solver.solve(cells)
+    assert AlardLupton(max_spatial_condition=10.0, **FIXED).solve(cells).outcome is Outcome.ILL_CONDITIONED
 
 
 def test_a_kernel_too_big_for_the_stamp_names_three_remedies():

@@ -100,7 +100,7 @@ class KernelCandidate(SpatialCellCandidate):
             clipping=Clipping(),
             max_condition=None,
         )
-        return solver.solve(alone, box=cells.box)
+        return solver.solve(alone)
 
     def getKernel(self) -> LinearCombinationKernel:
         """The kernel of this candidate alone, its sum left free."""

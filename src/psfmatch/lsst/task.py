@@ -212,7 +212,7 @@ class ModelPsfMatchTask:
         """
         cells = kernelCellSet.cells
         try:
-            solution = kernelCellSet.solver.solve(cells, box=cells.box, kernel_sum=kernelSum)
+            solution = kernelCellSet.solver.solve(cells, kernel_sum=kernelSum)
         except MatchError as error:
             raise NoKernelCandidatesError("All spatial cells are empty of candidates") from error
         kernelCellSet.solution, kernelCellSet.kernel_sum = solution, kernelSum

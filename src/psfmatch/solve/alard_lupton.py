@@ -156,7 +156,7 @@ class AlardLupton:
 
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel over a box: `sample`, then `solve`."""
-        return self.solve(self.sample(science, target, box), box=box, kernel_sum=kernel_sum)
+        return self.solve(self.sample(science, target, box), kernel_sum=kernel_sum)
 
     def sample(self, science: PSF, target: PSF, box: Box) -> SpatialCellSet:
         """The two PSFs in cells over the box, on stamps padded as asked.
@@ -195,7 +195,7 @@ class AlardLupton:
         ny, nx = (min(CELL, max(1, n // (self.order + 1))) for n in box.shape)
         return ny, nx
 
-    def solve(self, cells: SpatialCellSet, *, box: Box, kernel_sum: float = 1.0) -> Solution:
+    def solve(self, cells: SpatialCellSet, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel that turns the science PSF of every cell into the target PSF times ``kernel_sum``.
 
         Raises

@@ -123,7 +123,7 @@ class Fourier:
 
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel over a box: `sample`, then `solve`."""
-        return self.solve(self.sample(science, target, box), box=box, kernel_sum=kernel_sum)
+        return self.solve(self.sample(science, target, box), kernel_sum=kernel_sum)
 
     def sample(self, science: PSF, target: PSF, box: Box) -> SpatialCellSet:
         """The two PSFs in cells over the box, on stamps as large as the larger of the two, so that none is cut.
@@ -145,7 +145,7 @@ class Fourier:
         ny, nx = self.cell_shape or tuple(min(CELL, max(1, n // (self.order + 1))) for n in box.shape)
         return sample_cells(science, target, box, cell_shape=(ny, nx), size=size)
 
-    def solve(self, cells: SpatialCellSet, *, box: Box, kernel_sum: float = 1.0) -> Solution:
+    def solve(self, cells: SpatialCellSet, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel that turns the science PSF of every cell into the target PSF times ``kernel_sum``.
 
         Raises
