@@ -69,7 +69,7 @@ def test_cut_stamps_are_matched_as_well_as_whole_psfs_could_be(name):
     solution = matching_kernel(stamp(science, 41), stamp(target, 41))
     gain = (solution.kernel.basis**2).sum()
     residual = true_residual(solution.kernel, science, target)
-    assert solution.outcome is Outcome.OK
+    assert solution.outcome in (Outcome.OK, Outcome.DECONVOLVED)
     assert residual <= 1.1 * oracle(science, target, solution.kernel.shape[0], gain)
     assert residual < 1e-3
     assert gain < 2.0

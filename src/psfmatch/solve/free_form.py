@@ -17,9 +17,11 @@ from psfmatch.kernel import MatchingKernel
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.compress import compressed_cells
+from psfmatch.solve.demand import AMPLIFIED, UNDEMANDED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.solution import Outcome, Solution
 from psfmatch.solve.toeplitz import PixelEquations, correlations, one_blas_thread, solve_all
+from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, choose_size, choose_strength
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
 
@@ -27,13 +29,7 @@ __all__ = ["FreeForm"]
 
 log = logging.getLogger(__name__)
 
-EASY = 1e-5
-STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 PROBE = 17
-LARGEST_CONVENIENT = 25
-FREE_GAIN = 1.02
-AS_SMOOTH = 1.25
-WORTH = 0.5
 MARGIN = 64
 STAMP_SHARE = 0.72
 FRAME_SHARE = 0.125
@@ -44,8 +40,6 @@ LARGEST_WORK = 600 * 29**6
 RANK_SHARE = 0.03
 SAME = 1e-7
 ORDER_SHARE = 0.2
-SIZE_SHARE = 0.2
-LEAST_SLOPE = 0.3
 LARGEST_SCALE = 4.0
 WIDE = 101
 CLEAN = 1.0 / 3000.0
@@ -128,6 +122,10 @@ class FreeForm:
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel over a box, with all choices made and told in the statistics.
 
+        Among these, ``amplification`` is ``max |K(f)| / |K(0)|`` of the kernel that amplifies most, at
+        ``amplified_frequency`` (cycles/px), with the ``amplified_share`` of the frequency plane that gains more than
+        5 %; ``demanded_amplification`` is what the hardest pair of stamps demands for the tolerance (see `Demand`).
+
         Raises
         ------
         MatchError
@@ -140,7 +138,7 @@ class FreeForm:
         with one_blas_thread():
             work.choose_size_and_strength()
             kernel, cells = work.spatial()
-            while work.gain > work.gain_limit() and self.strength is None and work.strength < STRENGTHS[0]:
+            while work.too_noisy() and self.strength is None and work.strength < STRENGTHS[0]:
                 work.strength *= 10.0
                 kernel, cells = work.spatial()
             outcome = work.outcome()
@@ -159,17 +157,9 @@ class FreeForm:
         return all((stamp_noise(s) if self.noise is None else self.noise) < CLEAN * s.max() for s in stamps)
 
 
+NOTHING = Amplification(1.0, 0.0, 0.0)
 TOO_SHARP = 10.0
 POOR = 30.0
-
-
-@dataclass
-class _Trade:
-    """One Tikhonov weight, and the residual and noise gain that it gives."""
-
-    strength: float
-    residual: float
-    gain: float
 
 
 @dataclass
@@ -184,13 +174,14 @@ class _Work:
     strength: float = 0.0
     order: int = 0
     kind: FieldKind = "chebyshev1"
-    expected: float = np.inf
     reached: float = np.inf
     between: float = 0.0
     gain: float = np.nan
-    gain_limited: bool = False
+    amplification: Amplification = NOTHING
+    demanded: Amplification = NOTHING
+    ripples: bool = False
     advice: str = ""
-    path: list[_Trade] = field(default_factory=list)
+    choice: Choice | None = None
     trusted: int = 0
     missing: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
@@ -207,24 +198,42 @@ class _Work:
             "residual_between_cells": self.between,
             "noise_gain": self.gain,
             "gain_limited": self.gain_limited,
+            "amplification": self.amplification.largest,
+            "amplified_frequency": self.amplification.frequency,
+            "amplified_share": self.amplification.share,
+            "demanded_amplification": self.demanded.largest,
+            "demanded_frequency": self.demanded.frequency,
             **{f"missing_flux_{name}": value for name, value in self.missing.items()},
             **{f"noise_{name}": value for name, value in self.noise.items()},
-            "frontier": np.array([[t.strength, t.residual, t.gain] for t in self.path]),
+            "frontier": np.array([[t.strength, t.residual, t.gain] for t in (self.choice.path if self.choice else ())]),
         }
+
+    @property
+    def gain_limited(self) -> bool:
+        """Whether the limit on noise gain ended the choice of the strength."""
+        return self.choice is not None and self.choice.gain_limited
 
     def outcome(self) -> Outcome:
         """How it went, and the advice that goes with it."""
+        sharpened = self._sharpened()
         if self.reached <= self.options.tolerance:
-            return Outcome.OK
+            self.advice = sharpened
+            return Outcome.DECONVOLVED if sharpened else Outcome.OK
         if self.gain_limited and self.reached > TOO_SHARP * self.options.tolerance:
             self.advice = self.reachable()
             return Outcome.TARGET_TOO_SHARP
         limit = "the limit on noise gain" if self.gain_limited else self._size_limit()
-        self.advice = f"The residual is {self.reached:.2g}; what limits it is {limit}."
+        self.advice = f"The residual is {self.reached:.2g}; what limits it is {limit}. {sharpened}".strip()
         own = self.options
         chosen = own.size is own.strength is own.order is None and own.flux == "free"
         poor = chosen and self.reached > POOR * own.tolerance
         return Outcome.OUT_OF_REACH if poor else Outcome.TOLERANCE_NOT_REACHED
+
+    def _sharpened(self) -> str:
+        """What is said of spatial frequencies that are amplified."""
+        if self.amplification.largest <= AMPLIFIED:
+            return ""
+        return f"Spatial frequencies are amplified: {self.amplification}. The noise gain is {self.gain:.3g}."
 
     def _size_limit(self) -> str:
         """What kept the kernel from being larger, in words."""
@@ -250,21 +259,42 @@ class _Work:
         pairs = [(s, t) for s, t in zip(cells.science, cells.target, strict=True)]
         probes = [_equations(s, t, min(PROBE, self._cap())) for s, t in pairs]
         hardest = int(np.argmax([p.residual(p.solve(1e-4)) for p in probes]))
-        given = self.options.strength
-        self.strength = self._choose_strength(probes[hardest]) if given is None else given
-        self.size = self.options.size or max(self._choose_size(*pair) for pair in pairs)
-        further = self.strength > STRENGTHS[-1] or not constant
-        if given is None and self.size > PROBE and further:
-            size = min(self.size, LARGEST_TRIAL)
-            self.strength = self._choose_strength(_equations(*pairs[hardest], size), self.strength)
+        self._choose(probes[hardest], pairs, hardest)
 
-    def gain_limit(self) -> float:
+    def _choose(self, probe: PixelEquations, pairs: list[tuple[FloatArray, FloatArray]], hardest: int) -> None:
+        """Strength and size, unless given: the strength on a probe, then on a kernel of nearly the size."""
+        own = self.options
+        demand = self._demand(*pairs[hardest])
+        self.demanded = demand.largest(own.tolerance)
+        limits = demand, own.tolerance, own.max_noise_gain
+        if own.strength is None:
+            self.choice = choose_strength(probe, *limits)
+        self.strength = self.choice.kept.strength if self.choice else own.strength or 0.0
+        self.size = own.size or max(self._choose_size(*pair) for pair in pairs)
+        further = self.strength > STRENGTHS[-1] or len(pairs) > 1
+        if self.choice and self.size > PROBE and further:
+            trial = _equations(*pairs[hardest], min(self.size, LARGEST_TRIAL))
+            self.choice = choose_strength(trial, *limits, self.choice)
+            self.strength = self.choice.kept.strength
+
+    def _demand(self, science: FloatArray, target: FloatArray) -> Demand:
+        """What a pair of stamps demands, beyond the noise that was measured in them."""
+        floors = []
+        for name, psf, stamp in (("science", self.science, science), ("target", self.target, target)):
+            pixels = psf.shape[0] * psf.shape[1]
+            floors.append(pixels * (self.noise.get(name, 0.0) * float(stamp.max())) ** 2)
+        return Demand.of(science, target, (floors[0], floors[1]))
+
+    def too_noisy(self) -> bool:
+        """Whether the kernel must be smoother."""
+        return self.ripples or self.gain > self._gain_limit()
+
+    def _gain_limit(self) -> float:
         """The noise gain beyond which the kernel must be smoother: the limit, or what smaller kernels let expect."""
         most = self.options.max_noise_gain
-        if not (self.science.constant and self.target.constant) or not self.path:
+        if not (self.science.constant and self.target.constant) or self.choice is None:
             return most
-        nearest = min(self.path, key=lambda t: abs(np.log(t.strength / self.strength)))
-        return min(most, AS_SMOOTH * nearest.gain)
+        return min(most, AS_SMOOTH * self.choice.gain_near(self.strength))
 
     def _cap(self) -> int:
         """The largest kernel that the stamps support, and that spares the frame's border."""
@@ -278,47 +308,6 @@ class _Work:
         """The largest kernel that spares the border of the frame; none for a single pixel, which is no frame."""
         side = min(self.box.shape)
         return max(LEAST_CAP, int(FRAME_SHARE * side)) if side > 1 else self.options.max_size
-
-    def _choose_strength(self, equations: PixelEquations, start: float | None = None) -> float:
-        """Walk from smooth to sharp while it pays.
-
-        Until the tolerance is met, a step is taken if it lowers the residual by more than the root of what it adds
-        in noise gain; after that, as long as all steps together cost less than 2 %.  With a start, which a smaller
-        kernel found, the walk first goes back to where this kernel is no noisier than that one was.
-        """
-        options = self.options
-        first = 0 if start is None else STRENGTHS.index(start)
-        kept = self._trade(equations, STRENGTHS[first])
-        if start is not None:
-            as_smooth = AS_SMOOTH * next(t.gain for t in self.path if t.strength == start)
-            while first > 0 and kept.gain > min(as_smooth, options.max_noise_gain):
-                first -= 1
-                kept = self._trade(equations, STRENGTHS[first])
-        self.path = [t for t in self.path if t.strength > kept.strength] + [kept]
-        self.gain_limited = False
-        met = kept.gain if kept.residual <= options.tolerance else None
-        for strength in STRENGTHS[first + 1 :]:
-            step = self._trade(equations, strength)
-            self.path.append(step)
-            if step.gain > options.max_noise_gain:
-                self.gain_limited = kept.residual > options.tolerance
-                break
-            if met is not None and step.gain > FREE_GAIN * met:
-                break
-            if met is None and step.gain > FREE_GAIN * kept.gain:
-                worth = np.log(kept.residual / step.residual) / np.log(step.gain / kept.gain)
-                if worth < WORTH:
-                    break
-            kept = step
-            if met is None and step.residual <= options.tolerance:
-                met = step.gain
-        self.expected = kept.residual
-        return kept.strength
-
-    @staticmethod
-    def _trade(equations: PixelEquations, strength: float) -> _Trade:
-        kernel = equations.solve(strength)
-        return _Trade(strength, equations.residual(kernel), float((kernel**2).sum()))
 
     def reachable(self) -> str:
         """The smallest target of the same family that can be reached, in words."""
@@ -344,39 +333,22 @@ class _Work:
         """Whether the limit on noise gain leaves room to match another target."""
         other = _Work(self.options, self.science, target, self.box)
         other.choose_size_and_strength()
-        return not other.gain_limited or other.expected <= TOO_SHARP * self.options.tolerance
+        choice = other.choice
+        return not (choice and choice.gain_limited and choice.kept.residual > TOO_SHARP * self.options.tolerance)
 
     def _choose_size(self, science: FloatArray, target: FloatArray) -> int:
-        """The smallest kernel with a residual of 1e-5, where that is small; else one with a fifth of the tolerance.
-
-        Residuals of kernels of 9 to 25 px are computed, larger ones extrapolated: they fall as a power of the size.
-        """
-        cap = self._cap()
-        known: dict[int, float] = {}
-        for size in range(9, LARGEST_CONVENIENT + 1, 4):
-            if size > cap:
-                return cap
+        def residual(size: int) -> float:
             equations = _equations(science, target, size)
-            known[size] = equations.residual(equations.solve(self.strength))
-            if known[size] <= EASY:
-                return size
-        goal = SIZE_SHARE * self.options.tolerance
-        enough = [size for size, residual in known.items() if residual <= goal]
-        if enough:
-            return min(enough)
-        (n1, r1), (n2, r2) = list(known.items())[-2:]
-        slope = np.log(r1 / r2) / np.log(n2 / n1)
-        if slope <= LEAST_SLOPE:
-            return n2
-        wanted = n2 * (r2 / goal) ** (1.0 / slope)
-        return cap if wanted >= cap else int(np.ceil(wanted)) // 2 * 2 + 1
+            return equations.residual(equations.solve(self.strength))
+
+        return choose_size(residual, self._cap(), self.options.tolerance)
 
     def spatial(self) -> tuple[MatchingKernel, SpatialCellSet]:
         """The kernel over the field: more cells and a higher order until it is true between the cells."""
         if self.science.constant and self.target.constant:
             cells = self._central
             kernels, equations = self._solve(cells)
-            self._reach(kernels, equations)
+            self._reach(kernels, equations, cells)
             return MatchingKernel.constant(kernels[0], self.box), cells
         check = self._sample(*_on_box(self.box, np.linspace(-1.0, 1.0, 5)))
         truth, equations = self._solve(check)
@@ -409,7 +381,7 @@ class _Work:
         self.between, kernel, cells = best
         self.order, self.kind = kernel.weights.order, kernel.weights.kind
         kernel = kernel.compressed(SAME)
-        self._reach(kernel.stamps(x=check.x, y=check.y), equations)
+        self._reach(kernel.stamps(x=check.x, y=check.y), equations, check)
         return kernel, cells
 
     def _models(self) -> Iterator[tuple[FieldKind, int, int]]:
@@ -423,9 +395,15 @@ class _Work:
             if side**2 * self.size**6 <= LARGEST_WORK:
                 yield "spline", side - 1, side
 
-    def _reach(self, kernels: FloatArray, equations: list[PixelEquations]) -> None:
-        self.reached = max(e.residual(k) for e, k in zip(equations, kernels, strict=True))
+    def _reach(self, kernels: FloatArray, equations: list[PixelEquations], cells: SpatialCellSet) -> None:
+        residuals = [e.residual(k) for e, k in zip(equations, kernels, strict=True)]
+        self.reached = max(residuals)
         self.gain = float(max((k**2).sum() for k in kernels))
+        self.amplification = Amplification.of(kernels)
+        self.ripples = self.amplification.largest > UNDEMANDED and any(
+            self._demand(cell.science, cell.target).exceeded(kernel, residual, self.options.tolerance)
+            for cell, kernel, residual in zip(cells, kernels, residuals, strict=True)
+        )
 
     def _sample(self, x: FloatArray, y: FloatArray) -> SpatialCellSet:
         """Pairs of stamps at positions, freed from noise and continued beyond their border."""

@@ -20,6 +20,10 @@ class Outcome(Enum):
     """How the solution went: a sentence, with the cure where one is needed."""
 
     OK = "The kernel was solved."
+    DECONVOLVED = (
+        "The kernel was solved; the target is sharper than the science PSF at some spatial frequencies. Take a broader "
+        "target if they are not to be amplified."
+    )
     SINGULAR = (
         "The normal equations are singular: fewer usable pixels than basis functions, or functions that cannot be "
         "told apart. Take fewer or wider basis functions, a smaller kernel, or larger PSF stamps."
@@ -42,7 +46,7 @@ class Outcome(Enum):
     @property
     def ok(self) -> bool:
         """Whether the kernel may be used: it is sound, and no better one of its kind exists."""
-        return self in (Outcome.OK, Outcome.TOLERANCE_NOT_REACHED)
+        return self in (Outcome.OK, Outcome.DECONVOLVED, Outcome.TOLERANCE_NOT_REACHED)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, BasisPSF, GridPSF, ImagePSF, as_psf, check_stamp
+from psfmatch.solve.demand import AMPLIFIED, least_noisy
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
 
@@ -22,14 +23,10 @@ __all__ = ["Input", "Inputs", "Limits", "Spectra", "View", "power_spectrum", "vi
 Input = PSF | Exposure | ArrayLike
 Inputs = Sequence[Input] | Mapping[str, Input]
 
-AMPLIFIED = 1.05
-"""The amplification of a spatial frequency that counts as none: shapes of two families never agree exactly."""
 FIELD = ((0.0, 0.0), (-0.45, -0.45), (-0.45, 0.45), (0.45, -0.45), (0.45, 0.45))
 PIXEL = Box(0, 0, 1, 1)
 MARGIN = 1.5
 ROOM = 16.0
-WEIGHTS = (1e-16, 1e2)
-HALVINGS = 26
 
 
 @dataclass(frozen=True)
@@ -179,22 +176,12 @@ class Spectra:
         return cls(np.stack([power_spectrum(view.stamp, side) for view in views]), weight.ravel(), side)
 
     def affordable(self, target: FloatArray, limits: Limits, rows: Sequence[int]) -> bool:
-        """Whether all of some views can reach a target of this power spectrum within the limits.
-
-        The weight in ``K = conj(S) T / (|S|^2 + weight)`` is the one that makes the residual the tolerance.
-        """
+        """Whether the least noisy kernels of all of some views keep the limits, for a target of this spectrum."""
         use = target > 1e-4 * limits.tolerance**2 * target.max()
-        s2, t2, count = self.power[np.ix_(list(rows), use)], target[use], self.weight[use]
-        low, high = (np.full(len(s2), np.log(w * s2.max())) for w in WEIGHTS)
-        first, goal = low[0], limits.tolerance**2 * float(count @ t2)
-        for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            w = np.exp(middle)[:, None]
-            over = (w / (s2 + w)) ** 2 @ (count * t2) > goal
-            low, high = np.where(over, low, middle), np.where(over, middle, high)
-        k2 = s2 * t2 / (s2 + np.exp(low)[:, None]) ** 2
+        count = self.weight[use]
+        k2, reached = least_noisy(self.power[np.ix_(list(rows), use)], target[use], count, limits.tolerance)
         gain, amplification = k2 @ count / self.side**2, np.sqrt(k2.max(axis=1) / k2[:, 0])
-        return bool(np.all((low > first) & (gain <= limits.gain) & (amplification <= limits.amplification)))
+        return bool(np.all(reached & (gain <= limits.gain) & (amplification <= limits.amplification)))
 
 
 def power_spectrum(stamp: FloatArray, side: int) -> FloatArray:

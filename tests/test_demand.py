@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+
+from psfmatch import FreeForm, GaussianPSF, MoffatPSF, Outcome, matching_kernel
+from psfmatch.moments import SIGMA_TO_FWHM
+from psfmatch.solve.demand import Amplification, Demand
+
+
+def stamp(psf, size=41, noise=0.0, seed=0):
+    clean = psf.stamps(x=0, y=0, shape=(size, size))[0]
+    return clean + np.random.default_rng(seed).normal(0.0, noise * clean.max(), clean.shape)
+
+
+def amplification(kernel):
+    """Largest |K(f)| / |K(0)|, and its frequency (fy, fx), by a plain sum over pixels."""
+    f = np.linspace(-0.5, 0.5, 101)
+    waves = [np.exp(-2j * np.pi * np.outer(f, np.arange(n) - n // 2)) for n in kernel.shape]
+    response = np.abs(waves[0] @ kernel @ waves[1].T) / abs(kernel.sum())
+    fy, fx = np.unravel_index(response.argmax(), response.shape)
+    return response.max(), (f[fy], f[fx])
+
+
+def unlimited(science, target, residual):
+    """The kernel without a limit on its size that has this residual with the least noise, wrapping around."""
+    s, t = (np.fft.fft2(np.fft.ifftshift(stamp(p, 151))) for p in (science, target))
+
+    def kernel(log_weight):
+        return np.conj(s) * t / (np.abs(s) ** 2 + np.exp(log_weight))
+
+    def excess(log_weight):
+        return np.linalg.norm(kernel(log_weight) * s - t) / np.linalg.norm(t) - residual
+
+    response = np.abs(kernel(brentq(excess, -35, 2)))
+    return response.max() / response[0, 0]
+
+
+def test_amplification_is_that_of_the_transform():
+    along_y, along_x = np.array([0.25, 0.5, 0.25]), np.array([0.0, -0.125, 1.25, -0.125, 0.0])
+    found = Amplification.of(np.stack([np.full((3, 5), 1 / 15), np.outer(along_y, along_x)]))
+    f = np.arange(-0.5, 0.5, 0.002)
+    response = np.outer(np.cos(np.pi * f) ** 2, 1.0 + 0.5 * np.sin(np.pi * f) ** 2)
+    assert (found.largest, found.frequency) == (pytest.approx(1.5), pytest.approx(0.5))
+    assert found.share == pytest.approx((response > 1.05).mean(), abs=0.01)
+    assert Amplification.of(3.0 * np.outer(along_y, along_x)[None]) == found
+
+
+def test_what_a_pair_demands_is_the_quotient_of_its_transforms():
+    science, target = GaussianPSF(fwhm=4.2), GaussianPSF(fwhm=3.9)
+    found = Demand.of(stamp(science, 61), stamp(target, 61)).largest(1e-3)
+    assert found.largest == pytest.approx(unlimited(science, target, 1e-3), rel=0.01)
+    spread = (4.2**2 - 3.9**2) / SIGMA_TO_FWHM**2
+    assert 0.85 < found.largest / np.exp(2.0 * np.pi**2 * spread * found.frequency**2) < 1.0
+    assert Demand.of(stamp(target, 61), stamp(science, 61)).largest(1e-3).largest == pytest.approx(1.0)
+
+
+ROUND = MoffatPSF(fwhm=4.5, beta=3.0)
+CASES = {
+    "size": (MoffatPSF(fwhm=4.0, beta=3.0, ellipticity=0.3, angle=30.0), MoffatPSF(fwhm=4.2, beta=3.0), 0.0, 9),
+    "noise": (MoffatPSF(fwhm=4.0, beta=3.0, ellipticity=0.1, angle=30.0), MoffatPSF(fwhm=4.2, beta=3.0), 1 / 300, None),
+    "more noise": (MoffatPSF(fwhm=4.0, beta=3.0, ellipticity=0.2, angle=30.0), ROUND, 1 / 50, None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_amplified_that_the_pair_does_not_demand(name):
+    science, target, noise, size = CASES[name]
+    s, t = stamp(science, 41, noise, 1), stamp(target, 41, noise, 2)
+    solution = matching_kernel(s, t, solver=FreeForm(size=size), throw=False)
+    demanded = unlimited(science, target, solution.statistics["predicted_residual"])
+    assert amplification(solution.kernel.stamps(x=0, y=0)[0])[0] <= 1.2 * demanded
+
+
+def test_a_target_narrower_along_one_axis_is_said_to_be():
+    science = MoffatPSF(fwhm=4.0, beta=3.0, ellipticity=0.3, angle=90.0)
+    solution = matching_kernel(stamp(science), stamp(ROUND))
+    assert solution.outcome is Outcome.DECONVOLVED
+    largest, (fy, fx) = amplification(solution.kernel.stamps(x=0, y=0)[0])
+    statistics = solution.statistics
+    assert statistics["amplification"] == pytest.approx(largest, rel=0.01)
+    assert statistics["amplified_frequency"] == pytest.approx(abs(fy), abs=0.02)
+    assert abs(fx) < 0.02
+    assert statistics["demanded_amplification"] == pytest.approx(unlimited(science, ROUND, 1e-3), rel=0.02)
+    assert 0.05 < statistics["amplified_share"] < 0.5
+    assert f"amplified: up to {largest:.1f}" in solution.message
+    assert f"noise gain is {statistics['noise_gain']:.3g}" in solution.message
+
+
+def test_a_broader_target_amplifies_nothing():
+    solution = matching_kernel(stamp(GaussianPSF(fwhm=3.5)), GaussianPSF(fwhm=5.0))
+    assert solution.outcome is Outcome.OK
+    assert solution.statistics["amplification"] == pytest.approx(1.0, abs=1e-3)
+    assert "amplified" not in solution.message
