@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.signal import convolve2d, fftconvolve
 
 from psfmatch import (
@@ -220,6 +221,45 @@ def test_pixel_equations_are_the_least_squares_kernel():
     assert equations.residual(kernel) == pytest.approx(left)
     assert equations.change(kernel) == pytest.approx(np.linalg.norm(expected @ designs) / np.linalg.norm(t))
     assert equations.solve(ridge, kernel_sum=1.7).sum() == pytest.approx(1.7)
+
+
+def dense_frontier(science, target, size, gain):
+    """The least residual of kernels of this size with this noise gain: explicit convolutions, and the right ridge."""
+    t = np.pad(target, size // 2).ravel()
+    designs = np.array([convolve2d(science, e.reshape(size, size)).ravel() for e in np.eye(size * size)])
+    values, vectors = np.linalg.eigh(designs @ designs.T)
+    values, right = np.maximum(values, 0.0), vectors.T @ (designs @ t)
+
+    def kernel(log_ridge):
+        return vectors @ (right / (values + np.exp(log_ridge)))
+
+    ridge = brentq(lambda r: (kernel(r) ** 2).sum() - gain, -30.0, 5.0)
+    return np.linalg.norm(kernel(ridge) @ designs - t) / np.linalg.norm(t)
+
+
+BARE = {"wings": "none", "noise": 0.0}
+
+
+@pytest.mark.parametrize("strength", [3e-2, 1e-3, 1e-5])
+def test_the_frontier_ratio_is_that_of_dense_least_squares(strength):
+    science, target = (stamp(PAIRS["sharpening"][k], 23) for k in (0, 1))
+    solution = matching_kernel(science, target, solver=FreeForm(size=13, strength=strength, **BARE), throw=False)
+    statistics = solution.statistics
+    least = dense_frontier(science, target, 13, 1.02 * statistics["noise_gain"])
+    assert statistics["frontier_ratio"] == pytest.approx(statistics["predicted_residual"] / least, rel=0.01)
+
+
+def test_the_frontier_ratio_shows_what_is_lost_between_the_cells():
+    science, target = FunctionPSF(lambda x, y: drifting(x, y, 23), shape=(23, 23)), stamp(GaussianPSF(fwhm=5.0), 23)
+    solver = FreeForm(size=11, strength=1e-5, order=3, **BARE)
+    solution = matching_kernel(science, target, box=BOX, solver=solver, throw=False)
+    ratios = []
+    for x, y in ((x, y) for y in np.linspace(-300, 1499, 5) for x in np.linspace(5000, 7599, 5)):
+        s, kernel = drifting(x, y, 23), solution.kernel.stamps(x=x, y=y)[0]
+        residual = np.linalg.norm(convolve2d(s, kernel) - np.pad(target, 5)) / np.linalg.norm(target)
+        ratios.append((residual, residual / dense_frontier(s, target, 11, 1.02 * (kernel**2).sum())))
+    assert solution.statistics["frontier_ratio"] == pytest.approx(max(ratios)[1], rel=0.01)
+    assert max(ratios)[1] > 1.1
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Amplification:
     def __str__(self) -> str:
         return (
             f"up to {self.largest:.2f} times, at {self.frequency:.2f} cycles/px; more than {AMPLIFIED:.2f} times "
-            f"in {100 * self.share:.0f} % of the frequency plane"
+            f"in {100 * self.share:.2g} % of the frequency plane"
         )
 
 

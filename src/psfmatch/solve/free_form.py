@@ -19,6 +19,7 @@ from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.demand import AMPLIFIED, UNDEMANDED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
+from psfmatch.solve.frontier import least_residual
 from psfmatch.solve.solution import Outcome, Solution
 from psfmatch.solve.toeplitz import PixelEquations, correlations, one_blas_thread, solve_all
 from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, choose_size, choose_strength
@@ -38,6 +39,7 @@ LARGEST_VARYING = 49
 LARGEST_TRIAL = 37
 LARGEST_WORK = 600 * 29**6
 RANK_SHARE = 0.03
+SLACK = 1.02
 SAME = 1e-7
 ORDER_SHARE = 0.2
 LARGEST_SCALE = 4.0
@@ -125,6 +127,8 @@ class FreeForm:
         Among these, ``amplification`` is ``max |K(f)| / |K(0)|`` of the kernel that amplifies most, at
         ``amplified_frequency`` (cycles/px), with the ``amplified_share`` of the frequency plane that gains more than
         5 %; ``demanded_amplification`` is what the hardest pair of stamps demands for the tolerance (see `Demand`).
+        ``frontier_ratio`` is the residual over the least that any kernel of this size reaches, at the hardest
+        position, with 2 % more noise gain; ``frontier`` lists strength, residual and noise gain of what was tried.
 
         Raises
         ------
@@ -176,6 +180,7 @@ class _Work:
     kind: FieldKind = "chebyshev1"
     reached: float = np.inf
     between: float = 0.0
+    frontier_ratio: float = np.nan
     gain: float = np.nan
     amplification: Amplification = NOTHING
     demanded: Amplification = NOTHING
@@ -195,6 +200,7 @@ class _Work:
             "order": self.order,
             "weights": self.kind,
             "predicted_residual": self.reached,
+            "frontier_ratio": self.frontier_ratio,
             "residual_between_cells": self.between,
             "noise_gain": self.gain,
             "gain_limited": self.gain_limited,
@@ -348,7 +354,7 @@ class _Work:
         if self.science.constant and self.target.constant:
             cells = self._central
             kernels, equations = self._solve(cells)
-            self._reach(kernels, equations, cells)
+            self._reach(kernels, kernels, equations, cells)
             return MatchingKernel.constant(kernels[0], self.box), cells
         check = self._sample(*_on_box(self.box, np.linspace(-1.0, 1.0, 5)))
         truth, equations = self._solve(check)
@@ -381,7 +387,7 @@ class _Work:
         self.between, kernel, cells = best
         self.order, self.kind = kernel.weights.order, kernel.weights.kind
         kernel = kernel.compressed(SAME)
-        self._reach(kernel.stamps(x=check.x, y=check.y), equations, check)
+        self._reach(kernel.stamps(x=check.x, y=check.y), truth, equations, check)
         return kernel, cells
 
     def _models(self) -> Iterator[tuple[FieldKind, int, int]]:
@@ -395,9 +401,16 @@ class _Work:
             if side**2 * self.size**6 <= LARGEST_WORK:
                 yield "spline", side - 1, side
 
-    def _reach(self, kernels: FloatArray, equations: list[PixelEquations], cells: SpatialCellSet) -> None:
+    def _reach(
+        self, kernels: FloatArray, truth: FloatArray, equations: list[PixelEquations], cells: SpatialCellSet
+    ) -> None:
+        """Take the figures of the kernels in some cells, given what these cells' own would be."""
         residuals = [e.residual(k) for e, k in zip(equations, kernels, strict=True)]
-        self.reached = max(residuals)
+        hardest = int(np.argmax(residuals))
+        self.reached = residuals[hardest]
+        most = SLACK * float((kernels[hardest] ** 2).sum())
+        least = least_residual(equations[hardest], truth[hardest], self.strength, most, self._sums(cells)[hardest])
+        self.frontier_ratio = self.reached / least
         self.gain = float(max((k**2).sum() for k in kernels))
         self.amplification = Amplification.of(kernels)
         self.ripples = self.amplification.largest > UNDEMANDED and any(
