@@ -21,7 +21,7 @@ from psfmatch import (
     measure_quality,
 )
 from psfmatch.quality import check_positions
-from psfmatch.solve.toeplitz import PixelEquations, correlations
+from psfmatch.solve.toeplitz import pixel_equations
 
 WHOLE = 161
 BOX = Box.from_shape((1800, 2600), y0=-300, x0=5000)
@@ -205,14 +205,16 @@ def test_a_kernel_spares_the_border_of_a_small_frame():
     assert sizes[0] < sizes[1] <= 31 < sizes[2]
 
 
-def test_pixel_equations_are_the_least_squares_kernel():
+@pytest.mark.parametrize(("size", "even"), [(1, False), (3, False), (5, False), (5, True)])
+def test_pixel_equations_are_the_least_squares_kernel(size, even):
     rng = np.random.default_rng(3)
     s, t = rng.normal(size=(7, 7)), rng.normal(size=(7, 7))
-    size, ridge = 5, 0.1
-    auto, cross = correlations(s[None], t[None], size)
-    equations = PixelEquations(auto[0], cross[0], float((t**2).sum()))
+    if even:
+        s, t = s + s[::-1, ::-1], t + t[::-1, ::-1]
+    ridge = 0.1
+    equations = pixel_equations(s[None], t[None], 9)[0].cropped(size)
     designs = np.array([convolve2d(s, e.reshape(size, size)).ravel() for e in np.eye(size * size)])
-    wanted = np.pad(t, 2).ravel()
+    wanted = np.pad(t, size // 2).ravel()
     matrix = designs @ designs.T + ridge * (t**2).sum() * np.eye(size * size)
     expected = np.linalg.solve(matrix, designs @ wanted)
     kernel = equations.solve(ridge)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from psfmatch.errors import PSFError
@@ -92,16 +94,30 @@ def fwhm(stamp: FloatArray, *, oversampling: int = 8) -> float:
     The diameter of the circle with the area inside the half-maximum contour, on a quintic-spline interpolation of
     the stamp.
     """
-    from scipy.ndimage import map_coordinates
+    from scipy.ndimage import spline_filter
 
     inside = np.argwhere(stamp > 0.5 * stamp.max())
-    axes = [
-        np.arange(max(0, low - 3) * oversampling, min(n - 1, high + 3) * oversampling + 1) / oversampling
+    spans = [
+        (max(0, low - 3), min(n - 1, high + 3) + 1)
         for low, high, n in zip(inside.min(axis=0), inside.max(axis=0), stamp.shape, strict=True)
     ]
-    fine = map_coordinates(stamp, np.meshgrid(*axes, indexing="ij"), order=5, mode="nearest")
+    coefficients = np.pad(spline_filter(stamp, order=5), 3, mode="reflect")
+    by, bx = (_quintic(stop - start, oversampling) for start, stop in spans)
+    (y0, y1), (x0, x1) = spans
+    fine = by @ coefficients[y0 : y1 + 6, x0 : x1 + 6] @ bx.T
     # A point on the contour counts by the fraction of its cell that a local plane leaves above the level.
     gy, gx = np.gradient(fine)
     steep = np.maximum(np.abs(gy) + np.abs(gx), 1e-300)
     area = np.clip(0.5 + (fine - 0.5 * fine.max()) / steep, 0.0, 1.0).sum() / oversampling**2
     return float(2.0 * np.sqrt(area / np.pi))
+
+
+@lru_cache(maxsize=64)
+def _quintic(count: int, oversampling: int) -> FloatArray:
+    """B-splines of degree 5, one about each of ``count`` pixels and of 3 on either side, at points between the first
+    and the last pixel."""
+    from scipy.interpolate import BSpline
+
+    points = np.arange((count - 1) * oversampling + 1) / oversampling
+    spline = BSpline.basis_element(np.arange(-3.0, 4.0), extrapolate=False)
+    return np.nan_to_num(spline(points[:, None] - np.arange(-3, count + 3)))

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.cells import SpatialCellSet, sample_at
 from psfmatch.errors import InputError, MatchError
-from psfmatch.fields import FieldKind, n_terms
+from psfmatch.fields import FieldKind
 from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.kernel import MatchingKernel
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, AnalyticPSF
-from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.demand import AMPLIFIED, UNDEMANDED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.frontier import least_residual
 from psfmatch.solve.solution import Outcome, Solution
-from psfmatch.solve.toeplitz import PixelEquations, correlations, one_blas_thread, solve_all
-from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, choose_size, choose_strength
+from psfmatch.solve.toeplitz import PixelEquations, one_blas_thread, pixel_equations, solve_all
+from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, Market, choose_size, choose_strength
+from psfmatch.solve.variation import CHECKED, Check, Model, Solved, models, nodes, on_box, varying_kernel
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
 
@@ -36,8 +36,7 @@ STAMP_SHARE = 0.72
 FRAME_SHARE = 0.125
 LEAST_CAP = 21
 LARGEST_VARYING = 49
-LARGEST_TRIAL = 37
-LARGEST_WORK = 600 * 29**6
+LARGEST_TRIAL = 29
 RANK_SHARE = 0.03
 SLACK = 1.02
 SAME = 1e-7
@@ -45,7 +44,6 @@ ORDER_SHARE = 0.2
 LARGEST_SCALE = 4.0
 WIDE = 101
 CLEAN = 1.0 / 3000.0
-SPLINE_SIDES = (8, 14, 22)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +141,7 @@ class FreeForm:
             work.choose_size_and_strength()
             kernel, cells = work.spatial()
             while work.too_noisy() and self.strength is None and work.strength < STRENGTHS[0]:
-                work.strength *= 10.0
+                work.strength = STRENGTHS[STRENGTHS.index(work.strength) - 1]
                 kernel, cells = work.spatial()
             outcome = work.outcome()
         scaled = MatchingKernel(kernel_sum * kernel.basis, kernel.weights)
@@ -174,6 +172,7 @@ class _Work:
     science: PSF
     target: PSF
     box: Box
+    checked: int = CHECKED
     size: int = 0
     strength: float = 0.0
     order: int = 0
@@ -188,6 +187,7 @@ class _Work:
     advice: str = ""
     choice: Choice | None = None
     trusted: int = 0
+    _sampled: dict[tuple[FieldKind, int], SpatialCellSet] = field(default_factory=dict)
     missing: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
 
@@ -213,6 +213,10 @@ class _Work:
             **{f"noise_{name}": value for name, value in self.noise.items()},
             "frontier": np.array([[t.strength, t.residual, t.gain] for t in (self.choice.path if self.choice else ())]),
         }
+
+    @property
+    def _varies(self) -> bool:
+        return not (self.science.constant and self.target.constant)
 
     @property
     def gain_limited(self) -> bool:
@@ -254,33 +258,36 @@ class _Work:
 
     def choose_size_and_strength(self) -> None:
         """From the pair of stamps that is hardest to match: the centre's, or a corner's."""
-        constant = self.science.constant and self.target.constant
-        ny, nx = self.box.shape
-        center = self.box.center
-        offsets = [(0.0, 0.0)] if constant else [(0, 0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4)]
-        cells = self._sample(
-            np.array([center.x + dx * nx for _, dx in offsets]), np.array([center.y + dy * ny for dy, _ in offsets])
+        self._check = self._sample(
+            *on_box(self.box, np.linspace(-1.0, 1.0, self.checked) if self._varies else np.zeros(1))
         )
-        self._central = cells
-        pairs = [(s, t) for s, t in zip(cells.science, cells.target, strict=True)]
-        probes = [_equations(s, t, min(PROBE, self._cap())) for s, t in pairs]
-        hardest = int(np.argmax([p.residual(p.solve(1e-4)) for p in probes]))
-        self._choose(probes[hardest], pairs, hardest)
+        hard = self._center_and_corners()
+        equations = pixel_equations(
+            self._check.science[hard], self._check.target[hard], self.options.size or self._cap()
+        )
+        probes = [e.cropped(min(PROBE, e.size)) for e in equations]
+        hardest = int(np.argmax([p.residual(p.solve(STRENGTHS[2])) for p in probes]))
+        demand = self._demand(self._check.science[hard[hardest]], self._check.target[hard[hardest]])
+        self.demanded = demand.largest(self.options.tolerance)
+        market = Market(equations[hardest], demand, self.options.tolerance, self.options.max_noise_gain)
+        self._choose(equations, market)
 
-    def _choose(self, probe: PixelEquations, pairs: list[tuple[FloatArray, FloatArray]], hardest: int) -> None:
+    def _center_and_corners(self) -> NDArray[np.intp]:
+        """Which positions of the check are nearest to these."""
+        x, y = on_box(self.box, np.array([-1.0, 0.0, 1.0]))
+        cells = self._check
+        return np.unique([np.argmin((cells.x - x[k]) ** 2 + (cells.y - y[k]) ** 2) for k in (0, 2, 4, 6, 8)])
+
+    def _choose(self, equations: list[PixelEquations], market: Market) -> None:
         """Strength and size, unless given: the strength on a probe, then on a kernel of nearly the size."""
         own = self.options
-        demand = self._demand(*pairs[hardest])
-        self.demanded = demand.largest(own.tolerance)
-        limits = demand, own.tolerance, own.max_noise_gain
         if own.strength is None:
-            self.choice = choose_strength(probe, *limits)
+            self.choice = choose_strength(market.cropped(min(PROBE, equations[0].size)))
         self.strength = self.choice.kept.strength if self.choice else own.strength or 0.0
-        self.size = own.size or max(self._choose_size(*pair) for pair in pairs)
-        further = self.strength > STRENGTHS[-1] or len(pairs) > 1
+        self.size = own.size or max(choose_size(e, self.strength, own.tolerance) for e in equations)
+        further = self.strength > STRENGTHS[-1] or self._varies
         if self.choice and self.size > PROBE and further:
-            trial = _equations(*pairs[hardest], min(self.size, LARGEST_TRIAL))
-            self.choice = choose_strength(trial, *limits, self.choice)
+            self.choice = choose_strength(market.cropped(min(self.size, LARGEST_TRIAL)), self.choice)
             self.strength = self.choice.kept.strength
 
     def _demand(self, science: FloatArray, target: FloatArray) -> Demand:
@@ -298,14 +305,14 @@ class _Work:
     def _gain_limit(self) -> float:
         """The noise gain beyond which the kernel must be smoother: the limit, or what smaller kernels let expect."""
         most = self.options.max_noise_gain
-        if not (self.science.constant and self.target.constant) or self.choice is None:
+        if self._varies or self.choice is None:
             return most
         return min(most, AS_SMOOTH * self.choice.gain_near(self.strength))
 
     def _cap(self) -> int:
         """The largest kernel that the stamps support, and that spares the frame's border."""
         most = min(int(STAMP_SHARE * self.trusted), self.options.max_size)
-        if not (self.science.constant and self.target.constant):
+        if self._varies:
             most = min(most, LARGEST_VARYING)
         most = max(3, min(most, self._frame_cap()))
         return most - 1 + most % 2
@@ -337,85 +344,60 @@ class _Work:
 
     def _reaches(self, target: PSF) -> bool:
         """Whether the limit on noise gain leaves room to match another target."""
-        other = _Work(self.options, self.science, target, self.box)
+        other = _Work(self.options, self.science, target, self.box, checked=3)
         other.choose_size_and_strength()
         choice = other.choice
         return not (choice and choice.gain_limited and choice.kept.residual > TOO_SHARP * self.options.tolerance)
 
-    def _choose_size(self, science: FloatArray, target: FloatArray) -> int:
-        def residual(size: int) -> float:
-            equations = _equations(science, target, size)
-            return equations.residual(equations.solve(self.strength))
-
-        return choose_size(residual, self._cap(), self.options.tolerance)
-
     def spatial(self) -> tuple[MatchingKernel, SpatialCellSet]:
         """The kernel over the field: more cells and a higher order until it is true between the cells."""
-        if self.science.constant and self.target.constant:
-            cells = self._central
-            kernels, equations = self._solve(cells)
-            self._reach(kernels, kernels, equations, cells)
-            return MatchingKernel.constant(kernels[0], self.box), cells
-        check = self._sample(*_on_box(self.box, np.linspace(-1.0, 1.0, 5)))
-        truth, equations = self._solve(check)
-        own = max(e.residual(k) for e, k in zip(equations, truth, strict=True))
-        enough = max(ORDER_SHARE * self.options.tolerance, 0.3 * own)
-        best: tuple[float, MatchingKernel, SpatialCellSet] | None = None
-        cells, kernels, side = check, truth, 0
-        for kind, order, wanted in self._models():
-            if wanted != side:
-                side = wanted
-                cells = self._sample(*_nodes(self.box, side, kind))
-                kernels, _ = self._solve(cells)
-            if len(cells) < n_terms(order, kind):
-                continue
-            share = RANK_SHARE * self.options.tolerance
-            kernel, _ = compressed_cells(kernels, cells.x, cells.y, self.box, order, share, kind=kind)
-            moved = kernel.stamps(x=check.x, y=check.y) - truth
-            worst = max(e.change(d) for e, d in zip(equations, moved, strict=True))
-            if best is None or worst < best[0]:
-                best = worst, kernel, cells
-            if worst <= enough or (
-                kind == "chebyshev1" and order == self.options.max_order and worst <= self.options.tolerance
-            ):
-                break
-        if best is None:
+        own = self.options
+        solved, equations = self._solve(self._check)
+        if not self._varies:
+            self._reach(solved.kernels, solved, equations)
+            return MatchingKernel.constant(solved.kernels[0], self.box), self._check
+        check = Check(solved, equations)
+        found = varying_kernel(
+            check,
+            lambda model: self._solve(self._cells_of(model))[0],
+            models(own.order, own.max_order, self.size),
+            self.box,
+            enough=max(ORDER_SHARE * own.tolerance, 0.3 * check.own_residual()),
+            good=own.tolerance,
+            share=RANK_SHARE * own.tolerance,
+        )
+        if found is None:
             raise MatchError(
-                f"only {len(cells)} positions could be evaluated, too few for order {self.options.order}; "
+                f"only {len(self._check)} positions could be evaluated, too few for order {own.order}; "
                 "lower the order or mend the PSF model"
             )
-        self.between, kernel, cells = best
-        self.order, self.kind = kernel.weights.order, kernel.weights.kind
-        kernel = kernel.compressed(SAME)
-        self._reach(kernel.stamps(x=check.x, y=check.y), truth, equations, check)
-        return kernel, cells
+        self.between = found.worst
+        self.order, self.kind = found.kernel.weights.order, found.kernel.weights.kind
+        kernel = found.kernel.compressed(SAME)
+        self._reach(kernel.stamps(x=self._check.x, y=self._check.y), solved, equations)
+        return kernel, found.cells
 
-    def _models(self) -> Iterator[tuple[FieldKind, int, int]]:
-        """Spatial models in the order they are tried, with the cells along an axis that each is fitted to."""
-        if self.options.order is not None:
-            yield "chebyshev1", self.options.order, self.options.order + 3
-            return
-        for order in range(self.options.max_order + 1):
-            yield "chebyshev1", order, 4 if order < 3 else 3 + order // 3 * 3
-        for side in SPLINE_SIDES:
-            if side**2 * self.size**6 <= LARGEST_WORK:
-                yield "spline", side - 1, side
+    def _cells_of(self, model: Model) -> SpatialCellSet:
+        """The cells that a model is fitted to; sampled once, whatever the strength."""
+        if (model.kind, model.side) not in self._sampled:
+            self._sampled[model.kind, model.side] = self._sample(*nodes(model, self.box))
+        return self._sampled[model.kind, model.side]
 
-    def _reach(
-        self, kernels: FloatArray, truth: FloatArray, equations: list[PixelEquations], cells: SpatialCellSet
-    ) -> None:
+    def _reach(self, kernels: FloatArray, own: Solved, equations: list[PixelEquations]) -> None:
         """Take the figures of the kernels in some cells, given what these cells' own would be."""
         residuals = [e.residual(k) for e, k in zip(equations, kernels, strict=True)]
         hardest = int(np.argmax(residuals))
         self.reached = residuals[hardest]
         most = SLACK * float((kernels[hardest] ** 2).sum())
-        least = least_residual(equations[hardest], truth[hardest], self.strength, most, self._sums(cells)[hardest])
+        least = least_residual(
+            equations[hardest], own.kernels[hardest], self.strength, most, self._sums(own.cells)[hardest]
+        )
         self.frontier_ratio = self.reached / least
         self.gain = float(max((k**2).sum() for k in kernels))
         self.amplification = Amplification.of(kernels)
         self.ripples = self.amplification.largest > UNDEMANDED and any(
             self._demand(cell.science, cell.target).exceeded(kernel, residual, self.options.tolerance)
-            for cell, kernel, residual in zip(cells, kernels, residuals, strict=True)
+            for cell, kernel, residual in zip(own.cells, kernels, residuals, strict=True)
         )
 
     def _sample(self, x: FloatArray, y: FloatArray) -> SpatialCellSet:
@@ -451,11 +433,9 @@ class _Work:
         self.trusted = min(self.trusted or trusted, trusted)
         return np.broadcast_to(out, stamps.shape)
 
-    def _solve(self, cells: SpatialCellSet) -> tuple[FloatArray, list[PixelEquations]]:
-        auto, cross = correlations(cells.science, cells.target, self.size)
-        power = (cells.target**2).sum(axis=(1, 2))
-        equations = [PixelEquations(a, c, float(p)) for a, c, p in zip(auto, cross, power, strict=True)]
-        return solve_all(equations, self.strength, self._sums(cells)), equations
+    def _solve(self, cells: SpatialCellSet) -> tuple[Solved, list[PixelEquations]]:
+        equations = pixel_equations(cells.science, cells.target, self.size)
+        return Solved(cells, solve_all(equations, self.strength, self._sums(cells))), equations
 
     def _sums(self, cells: SpatialCellSet) -> list[float | None]:
         flux = self.options.flux
@@ -464,22 +444,3 @@ class _Work:
         if flux == "stamp":
             return list(cells.target.sum(axis=(1, 2)) / cells.science.sum(axis=(1, 2)))
         return [1.0 if flux == "unit" else float(flux)] * len(cells)
-
-
-def _equations(science: FloatArray, target: FloatArray, size: int) -> PixelEquations:
-    auto, cross = correlations(science[None], target[None], size)
-    return PixelEquations(auto[0], cross[0], float((target**2).sum()))
-
-
-def _nodes(box: Box, side: int, kind: FieldKind) -> tuple[FloatArray, FloatArray]:
-    """Where to sample for a model: Chebyshev nodes for polynomials, a uniform grid from edge to edge for splines."""
-    if kind != "spline":
-        return _on_box(box, np.cos(np.pi * (np.arange(side) + 0.5) / side))
-    return _on_box(box, np.linspace(-1.0, 1.0, side))
-
-
-def _on_box(box: Box, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The grid (x, y) of relative positions, -1 to 1 from the first pixel's centre to the last's."""
-    ny, nx = box.shape
-    x, y = np.meshgrid(box.center.x + 0.5 * (nx - 1) * u, box.center.y + 0.5 * (ny - 1) * u)
-    return x.ravel(), y.ravel()

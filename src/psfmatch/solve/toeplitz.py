@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import cache, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.linalg import lapack
@@ -15,7 +16,10 @@ from threadpoolctl import ThreadpoolController
 
 from psfmatch.geometry import FloatArray, processors
 
-__all__ = ["PixelEquations", "correlations", "one_blas_thread", "solve_all"]
+__all__ = ["Factored", "PixelEquations", "correlations", "one_blas_thread", "pixel_equations", "solve_all"]
+
+ROUNDING = 1e-14
+"""What is odd by less, relative to the whole, is so by rounding."""
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -33,8 +37,19 @@ def solve_all(equations: Sequence[PixelEquations], strength: float, kernel_sums:
 
     Matrices of this size gain little from threads inside BLAS, and lose much where processors are shared.
     """
-    with one_blas_thread(), ThreadPoolExecutor(min(len(equations), processors())) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(processors()) as pool:
+        if len(equations) == 1:
+            factored = equations[0].factored(strength)
+            factored.prepare(equations[0].cross, pool)
+            return factored.kernel(equations[0].cross, kernel_sums[0])[None]
         return np.array(list(pool.map(lambda e, s: e.solve(strength, s), equations, kernel_sums)))
+
+
+def pixel_equations(science: FloatArray, target: FloatArray, size: int) -> list[PixelEquations]:
+    """The equations for kernels of this size in several cells, given the pairs of stamps (n, s, s)."""
+    auto, cross = correlations(science, target, size)
+    power = (target**2).sum(axis=(1, 2))
+    return [PixelEquations(a, c, float(p)) for a, c, p in zip(auto, cross, power, strict=True)]
 
 
 def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
@@ -74,27 +89,8 @@ def _centred_transform(stamps: FloatArray, shape: tuple[int, int]) -> NDArray[np
     return fft.rfft2(np.roll(padded, (-half, -half), axis=(1, 2)))
 
 
-@lru_cache(maxsize=16)
-def _lags(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Where in the flattened autocorrelation the two halves of the Toeplitz matrix stand."""
-    row, column = np.divmod(np.arange(size * size), size)
-    half = size * size // 2
-    width = 2 * size - 1
-
-    def lag(i: NDArray[np.intp], j: NDArray[np.intp]) -> NDArray[np.intp]:
-        y = row[i][:, None] - row[j][None, :] + size - 1
-        return y * width + column[i][:, None] - column[j][None, :] + size - 1
-
-    first = np.arange(half)
-    last = size * size - 1 - first
-    return lag(first, first), lag(first, last), lag(first, np.array([half]))[:, 0]
-
-
 class PixelEquations:
     """``(A[u - v] + strength <T, T> delta_uv) k = C[u]`` for the pixels of one kernel (Tikhonov 1963).
-
-    A[u - v] does not change when the kernel is turned by 180 degrees, so the even and the odd part of the kernel
-    are solved on their own, each half as large.
 
     Parameters
     ----------
@@ -108,72 +104,156 @@ class PixelEquations:
 
     def __init__(self, auto: FloatArray, cross: FloatArray, power: float) -> None:
         self.size = cross.shape[0]
-        self.auto, self.cross, self.power = auto, cross, power
+        self.auto, self.cross, self.power = np.ascontiguousarray(auto), cross, power
+        self._kept: tuple[float, Factored] | None = None
 
-    def _halves(self) -> tuple[FloatArray, FloatArray]:
-        """The matrices of the even and of the odd part."""
-        same, turned, middle = _lags(self.size)
-        flat = self.auto.ravel()
-        near, far = flat[same], flat[turned]
-        half = len(near)
-        even = np.empty((half + 1, half + 1))
-        even[:half, :half] = near + far
-        even[:half, half] = even[half, :half] = np.sqrt(2.0) * flat[middle]
-        even[half, half] = flat[flat.size // 2]
-        return even, near - far
+    def cropped(self, size: int) -> PixelEquations:
+        """The equations of a smaller kernel."""
+        cut = self.size - size
+        auto, cross = (slice(c, n - c) for c, n in ((cut, 2 * self.size - 1), (cut // 2, self.size)))
+        return PixelEquations(self.auto[auto, auto], self.cross[cross, cross], self.power)
+
+    def factored(self, strength: float) -> Factored:
+        """The matrix in a form that solves for many right sides; the last one is kept."""
+        if self._kept is None or self._kept[0] != strength:
+            self._kept = strength, Factored(self.auto, strength * self.power)
+        return self._kept[1]
 
     def solve(self, strength: float, kernel_sum: float | None = None) -> FloatArray:
         """The kernel (size, size), of a given sum where one is asked for (Lagrange multiplier)."""
-        right = self.cross[None] if kernel_sum is None else np.stack([self.cross, np.ones_like(self.cross)])
-        kernels = self._solve(strength, right)
-        if kernel_sum is None:
-            return kernels[0]
-        free, response = kernels
-        return free + (kernel_sum - free.sum()) / response.sum() * response
-
-    def _solve(self, strength: float, right: FloatArray) -> FloatArray:
-        n = right.shape[0]
-        flat = right.reshape(n, -1).T
-        even_matrix, odd_matrix = self._halves()
-        half = len(odd_matrix)
-        first, last = flat[:half], flat[::-1][:half]
-        root = np.sqrt(0.5)
-        even = _positive_solve(even_matrix, strength * self.power, np.vstack([root * (first + last), flat[half]]))
-        odd = _positive_solve(odd_matrix, strength * self.power, root * (first - last))
-        out = np.empty_like(flat)
-        out[:half] = root * (even[:half] + odd)
-        out[half] = even[half]
-        out[half + 1 :] = (root * (even[:half] - odd))[::-1]
-        return out.T.reshape(right.shape)
+        return Factored(self.auto, strength * self.power).kernel(self.cross, kernel_sum)
 
     def residual(self, kernel: FloatArray) -> float:
         """``norm2(K*S - T) / norm2(T)`` over the whole convolution of the stamps."""
-        matched = float((kernel * self._applied(kernel)).sum())
+        matched = float((kernel * self.applied(kernel)).sum())
         square = self.power - 2.0 * float((kernel * self.cross).sum()) + matched
         return float(np.sqrt(max(square, 0.0) / self.power))
 
     def change(self, difference: FloatArray) -> float:
         """``norm2(D*S) / norm2(T)``: what a change D of the kernel does to the matched PSF."""
-        return float(np.sqrt(max(float((difference * self._applied(difference)).sum()), 0.0) / self.power))
+        return float(np.sqrt(max(float((difference * self.applied(difference)).sum()), 0.0) / self.power))
 
-    def _applied(self, kernel: FloatArray) -> FloatArray:
-        """A k, by FFT."""
-        length = fft.next_fast_len(3 * self.size - 2, real=True)
-        shape = (length, length)
-        product = fft.irfft2(fft.rfft2(self.auto, shape) * fft.rfft2(kernel, shape), shape)
-        start = self.size - 1
-        return product[start : start + self.size, start : start + self.size]
+    def applied(self, kernels: FloatArray) -> FloatArray:
+        """A k, by FFT, of kernels (..., size, size)."""
+        shape = self._spectrum.shape[0], self._spectrum.shape[0]
+        product = fft.irfft2(self._spectrum * fft.rfft2(kernels, shape), shape)
+        return np.asarray(product[..., : self.size, : self.size])
+
+    @cached_property
+    def _spectrum(self) -> FloatArray:
+        """The transform of A wrapped around the first pixel, real because A is even."""
+        side, lags = fft.next_fast_len(2 * self.size - 1, real=True), np.arange(1 - self.size, self.size)
+        wrapped = np.zeros((side, side))
+        wrapped[lags[:, None], lags] = self.auto
+        return np.asarray(fft.rfft2(wrapped).real)
 
 
-def _positive_solve(matrix: FloatArray, ridge: float, right: FloatArray) -> FloatArray:
-    """Solve ``(M + ridge) x = b`` by Cholesky; the ridge is raised to what double precision can resolve."""
-    floor = np.finfo(float).eps * len(matrix) * float(np.trace(matrix)) / len(matrix)
-    ridge = max(ridge, floor)
+class Factored:
+    """``A + ridge`` of one kernel's pixels, factored (Cholesky).
+
+    A[u - v] does not change when the kernel is turned by 180 degrees, so the even and the odd part of the kernel
+    are solved on their own, each half as large; and the odd part only where the right side has one.
+
+    Parameters
+    ----------
+    auto : array, shape (2 size - 1, 2 size - 1)
+        The autocorrelation A.
+    ridge : float
+        What is added to the diagonal; raised to what double precision can resolve.
+    """
+
+    def __init__(self, auto: FloatArray, ridge: float) -> None:
+        self.auto, self.ridge = auto, ridge
+
+    def kernel(self, cross: FloatArray, kernel_sum: float | None = None) -> FloatArray:
+        """The solution for one right side, of a given sum where one is asked for."""
+        if kernel_sum is None:
+            return self.solve(cross[None])[0]
+        free, response = self.solve(np.stack([cross, np.ones_like(cross)]))
+        return np.asarray(free + (kernel_sum - free.sum()) / response.sum() * response)
+
+    def solve(self, right: FloatArray) -> FloatArray:
+        """The solutions for right sides (n, size, size)."""
+        flat = right.reshape(len(right), -1).T
+        half, root = len(flat) // 2, np.sqrt(0.5)
+        first, last = flat[:half], flat[::-1][:half]
+        even = _substituted(self._even, np.vstack([root * (first + last), flat[half]]))
+        odd = _substituted(self._odd, root * (first - last)) if _lopsided(right) else np.zeros_like(first)
+        out = np.empty_like(flat)
+        out[:half] = root * (even[:half] + odd)
+        out[half] = even[half]
+        out[half + 1 :] = (root * (even[:half] - odd))[::-1]
+        return np.asarray(out.T.reshape(right.shape))
+
+    def prepare(self, right: FloatArray, pool: Executor) -> None:
+        """Factor both halves at once, where this right side (size, size) calls for both."""
+        halves = (lambda: self._even, lambda: self._odd) if _lopsided(right) else (lambda: self._even,)
+        list(pool.map(lambda half: half(), halves))
+
+    @cached_property
+    def _even(self) -> FloatArray:
+        return _factor(lambda: _even_half(self.auto), self.ridge)
+
+    @cached_property
+    def _odd(self) -> FloatArray:
+        return _factor(lambda: _odd_half(self.auto), self.ridge)
+
+
+def _lopsided(images: FloatArray) -> bool:
+    """Whether any image differs from itself turned by 180 degrees, by more than rounding."""
+    return bool(np.abs(images - images[..., ::-1, ::-1]).max() > ROUNDING * np.abs(images).max())
+
+
+def _even_half(auto: FloatArray) -> FloatArray:
+    """The matrix of the kernel's even part, upper triangle: the pixels of the first half, then the middle one."""
+    size = len(auto) // 2 + 1
+    half, middle = size * size // 2, size // 2
+    matrix = np.empty((half + 1, half + 1))
+    _combine(auto, np.add, matrix)
+    around = auto[middle : middle + size, middle : middle + size]
+    matrix[:half, half] = np.sqrt(2.0) * around.ravel()[:half]
+    matrix[half, half] = auto[size - 1, size - 1]
+    return matrix
+
+
+def _odd_half(auto: FloatArray) -> FloatArray:
+    """The matrix of its odd part, upper triangle."""
+    half = (len(auto) // 2 + 1) ** 2 // 2
+    matrix = np.empty((half, half))
+    _combine(auto, np.subtract, matrix)
+    return matrix
+
+
+def _combine(auto: FloatArray, operation: np.ufunc, out: FloatArray) -> None:
+    """``A[u - v]`` combined with ``A[u + v]``, u and v the pixels of the first half: whole rows and a part of one.
+
+    Both are views of A, one stepping backwards and one forwards, so that nothing is indexed.
+    """
+    size = len(auto) // 2 + 1
+    rows, (step_y, step_x) = size // 2, auto.strides
+    blocks = ((0, rows, size), (rows, 1, rows))  # first row, rows, columns
+    for i, (y, ny, nx) in enumerate(blocks):
+        for v, nv, nu in blocks[i:]:
+            shape = (ny, nx, nv, nu)
+            near = as_strided(auto[size - 1 + y - v :, size - 1 :], shape, (step_y, step_x, -step_y, -step_x))
+            far = as_strided(auto[y + v :], shape, (step_y, step_x, step_y, step_x))
+            part = out[y * size : y * size + ny * nx, v * size : v * size + nv * nu]
+            operation(near, far, out=part.reshape(shape))
+
+
+def _factor(assemble: Callable[[], FloatArray], ridge: float) -> FloatArray:
+    """The Cholesky factor of a matrix given by its upper triangle, plus a ridge."""
     for _ in range(20):
-        regular = np.array(matrix, order="F")
-        regular.flat[:: len(matrix) + 1] += ridge
-        factor, failed = lapack.dpotrf(regular, lower=1, overwrite_a=1, clean=0)
+        matrix = assemble()
+        diagonal = matrix.ravel()[:: len(matrix) + 1]
+        ridge = max(ridge, np.finfo(float).eps * float(diagonal.sum()))
+        diagonal += ridge
+        factor, failed = lapack.dpotrf(matrix.T, lower=1, overwrite_a=1, clean=0)
         if not failed:
-            return np.asarray(lapack.dpotrs(factor, right, lower=1)[0])
+            return np.asarray(factor)
         ridge *= 10.0
     raise np.linalg.LinAlgError("the normal equations are not positive; the stamps hold no signal")
+
+
+def _substituted(factor: FloatArray, right: FloatArray) -> FloatArray:
+    return np.asarray(lapack.dpotrs(factor, right, lower=1)[0])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from psfmatch.solve.demand import Demand
 from psfmatch.solve.toeplitz import PixelEquations
 
-__all__ = ["AS_SMOOTH", "STRENGTHS", "Choice", "Trade", "choose_size", "choose_strength"]
+__all__ = ["AS_SMOOTH", "STRENGTHS", "Choice", "Market", "Trade", "choose_size", "choose_strength"]
 
 STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 FREE_GAIN = 1.02
@@ -32,12 +31,36 @@ class Trade:
     gain: float
     ripples: bool
 
-    @classmethod
-    def of(cls, equations: PixelEquations, strength: float, demand: Demand, tolerance: float) -> Trade:
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """The pair on which strengths are tried, with what it demands, and the limits.
+
+    Parameters
+    ----------
+    equations : PixelEquations
+        Of the pair.
+    demand : Demand
+        Of the pair.
+    tolerance, max_noise_gain : float
+        As of the solver.
+    """
+
+    equations: PixelEquations
+    demand: Demand
+    tolerance: float
+    max_noise_gain: float
+
+    def trade(self, strength: float) -> Trade:
         """What a strength gives, found by solving with it."""
-        kernel = equations.solve(strength)
-        residual = equations.residual(kernel)
-        return cls(strength, residual, float((kernel**2).sum()), demand.exceeded(kernel, residual, tolerance))
+        kernel = self.equations.solve(strength)
+        residual = self.equations.residual(kernel)
+        ripples = self.demand.exceeded(kernel, residual, self.tolerance)
+        return Trade(strength, residual, float((kernel**2).sum()), ripples)
+
+    def cropped(self, size: int) -> Market:
+        """The same for smaller kernels."""
+        return replace(self, equations=self.equations.cropped(size))
 
 
 @dataclass(frozen=True)
@@ -53,9 +76,7 @@ class Choice:
         return min(self.path, key=lambda t: abs(np.log(t.strength / strength))).gain
 
 
-def choose_strength(
-    equations: PixelEquations, demand: Demand, tolerance: float, max_noise_gain: float, before: Choice | None = None
-) -> Choice:
+def choose_strength(market: Market, before: Choice | None = None) -> Choice:
     """Walk from smooth to sharp while it pays.
 
     Until the tolerance is met, a step is taken if it lowers the residual by more than the root of what it adds in
@@ -64,18 +85,19 @@ def choose_strength(
     before, for a smaller kernel, the walk begins there, but first goes back to where this kernel is no noisier than
     that one was.
     """
+    tolerance, max_noise_gain = market.tolerance, market.max_noise_gain
     first = 0 if before is None else STRENGTHS.index(before.kept.strength)
-    kept = Trade.of(equations, STRENGTHS[first], demand, tolerance)
+    kept = market.trade(STRENGTHS[first])
     if before is not None:
         most = min(AS_SMOOTH * before.kept.gain, max_noise_gain)
         while first > 0 and (kept.gain > most or kept.ripples):
             first -= 1
-            kept = Trade.of(equations, STRENGTHS[first], demand, tolerance)
+            kept = market.trade(STRENGTHS[first])
     path = [t for t in (before.path if before else ()) if t.strength > kept.strength] + [kept]
     limited = False
     met = kept.gain if kept.residual <= tolerance else None
     for strength in STRENGTHS[first + 1 :]:
-        step = Trade.of(equations, strength, demand, tolerance)
+        step = market.trade(strength)
         path.append(step)
         if step.gain > max_noise_gain:
             limited = kept.residual > tolerance
@@ -97,16 +119,19 @@ def _pays(kept: Trade, step: Trade, met: float | None) -> bool:
     return bool(np.log(kept.residual / step.residual) >= WORTH * np.log(step.gain / kept.gain))
 
 
-def choose_size(residual: Callable[[int], float], cap: int, tolerance: float) -> int:
+def choose_size(equations: PixelEquations, strength: float, tolerance: float) -> int:
     """The smallest kernel with a residual of 1e-5, where that is small; else one with a fifth of the tolerance.
 
     Residuals of kernels of 9 to 25 px are computed, larger ones extrapolated: they fall as a power of the size.
+    No kernel may be larger than the one that the equations are for.
     """
+    cap = equations.size
     known: dict[int, float] = {}
     for size in TRIAL_SIZES:
         if size > cap:
             return cap
-        known[size] = residual(size)
+        trial = equations.cropped(size)
+        known[size] = trial.residual(trial.solve(strength))
         if known[size] <= EASY:
             return size
     goal = SIZE_SHARE * tolerance
