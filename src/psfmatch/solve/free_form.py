@@ -187,7 +187,7 @@ class _Work:
     advice: str = ""
     choice: Choice | None = None
     trusted: int = 0
-    _sampled: dict[tuple[FieldKind, int], SpatialCellSet] = field(default_factory=dict)
+    _sampled: dict[Any, tuple[SpatialCellSet, list[PixelEquations]]] = field(default_factory=dict)
     missing: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
 
@@ -352,14 +352,14 @@ class _Work:
     def spatial(self) -> tuple[MatchingKernel, SpatialCellSet]:
         """The kernel over the field: more cells and a higher order until it is true between the cells."""
         own = self.options
-        solved, equations = self._solve(self._check)
+        solved, (_, equations) = self._solve(), self._cells_of(None)
         if not self._varies:
             self._reach(solved.kernels, solved, equations)
             return MatchingKernel.constant(solved.kernels[0], self.box), self._check
         check = Check(solved, equations)
         found = varying_kernel(
             check,
-            lambda model: self._solve(self._cells_of(model))[0],
+            self._solve,
             models(own.order, own.max_order, self.size),
             self.box,
             enough=max(ORDER_SHARE * own.tolerance, 0.3 * check.own_residual()),
@@ -377,11 +377,13 @@ class _Work:
         self._reach(kernel.stamps(x=self._check.x, y=self._check.y), solved, equations)
         return kernel, found.cells
 
-    def _cells_of(self, model: Model) -> SpatialCellSet:
-        """The cells that a model is fitted to; sampled once, whatever the strength."""
-        if (model.kind, model.side) not in self._sampled:
-            self._sampled[model.kind, model.side] = self._sample(*nodes(model, self.box))
-        return self._sampled[model.kind, model.side]
+    def _cells_of(self, model: Model | None) -> tuple[SpatialCellSet, list[PixelEquations]]:
+        """The cells that a model is fitted to, or those of the check; made once, whatever the strength."""
+        key = model and (model.kind, model.side)
+        if key not in self._sampled:
+            cells = self._sample(*nodes(model, self.box)) if model else self._check
+            self._sampled[key] = cells, pixel_equations(cells.science, cells.target, self.size)
+        return self._sampled[key]
 
     def _reach(self, kernels: FloatArray, own: Solved, equations: list[PixelEquations]) -> None:
         """Take the figures of the kernels in some cells, given what these cells' own would be."""
@@ -433,9 +435,9 @@ class _Work:
         self.trusted = min(self.trusted or trusted, trusted)
         return np.broadcast_to(out, stamps.shape)
 
-    def _solve(self, cells: SpatialCellSet) -> tuple[Solved, list[PixelEquations]]:
-        equations = pixel_equations(cells.science, cells.target, self.size)
-        return Solved(cells, solve_all(equations, self.strength, self._sums(cells))), equations
+    def _solve(self, model: Model | None = None) -> Solved:
+        cells, equations = self._cells_of(model)
+        return Solved(cells, solve_all(equations, self.strength, self._sums(cells)))
 
     def _sums(self, cells: SpatialCellSet) -> list[float | None]:
         flux = self.options.flux

@@ -9,12 +9,11 @@ from functools import cache, cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 from scipy import fft
-from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
 
 from psfmatch.geometry import FloatArray, processors
+from psfmatch.solve.cholesky import factorise, substituted
 
 __all__ = ["Factored", "PixelEquations", "correlations", "one_blas_thread", "pixel_equations", "solve_all"]
 
@@ -71,22 +70,15 @@ def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[Fl
         C.
     """
     side = max(science.shape[1], target.shape[1])
-    length = fft.next_fast_len(max(side + size - 1, 2 * size - 1), real=True)
-    shape = (length, length)
-    s, t = (_centred_transform(a, shape) for a in (science, target))
-    auto = fft.irfft2(s.real**2 + s.imag**2, shape)
-    cross = fft.irfft2(np.conj(s) * t, shape)
+    length = fft.next_fast_len(side + size - 1, real=True)
+    shape, workers = (length, length), processors()
+    wanted = target[:1] if (target == target[:1]).all() else target
+    s, t = (fft.rfft2(stamps, shape, workers=workers) for stamps in (science, wanted))
+    auto = fft.irfft2(s.real**2 + s.imag**2, shape, workers=workers)
+    cross = fft.irfft2(np.conj(s) * t, shape, workers=workers)
     lags = np.arange(-(size - 1), size)
-    pixels = np.arange(-(size // 2), size // 2 + 1)
+    pixels = np.arange(-(size // 2), size // 2 + 1) + target.shape[1] // 2 - science.shape[1] // 2
     return auto[:, lags[:, None], lags], cross[:, pixels[:, None], pixels]
-
-
-def _centred_transform(stamps: FloatArray, shape: tuple[int, int]) -> NDArray[np.complex128]:
-    """The transform of stamps whose central pixel is the origin."""
-    half = stamps.shape[1] // 2
-    padded = np.zeros((len(stamps), *shape))
-    padded[:, : stamps.shape[1], : stamps.shape[2]] = stamps
-    return fft.rfft2(np.roll(padded, (-half, -half), axis=(1, 2)))
 
 
 class PixelEquations:
@@ -164,6 +156,7 @@ class Factored:
 
     def __init__(self, auto: FloatArray, ridge: float) -> None:
         self.auto, self.ridge = auto, ridge
+        self._factors: dict[_Half, FloatArray] = {}
 
     def kernel(self, cross: FloatArray, kernel_sum: float | None = None) -> FloatArray:
         """The solution for one right side, of a given sum where one is asked for."""
@@ -177,8 +170,8 @@ class Factored:
         flat = right.reshape(len(right), -1).T
         half, root = len(flat) // 2, np.sqrt(0.5)
         first, last = flat[:half], flat[::-1][:half]
-        even = _substituted(self._even, np.vstack([root * (first + last), flat[half]]))
-        odd = _substituted(self._odd, root * (first - last)) if _lopsided(right) else np.zeros_like(first)
+        even = substituted(self._factor(_even_half), np.vstack([root * (first + last), flat[half]]))
+        odd = substituted(self._factor(_odd_half), root * (first - last)) if _lopsided(right) else np.zeros_like(first)
         out = np.empty_like(flat)
         out[:half] = root * (even[:half] + odd)
         out[half] = even[half]
@@ -187,16 +180,16 @@ class Factored:
 
     def prepare(self, right: FloatArray, pool: Executor) -> None:
         """Factor both halves at once, where this right side (size, size) calls for both."""
-        halves = (lambda: self._even, lambda: self._odd) if _lopsided(right) else (lambda: self._even,)
-        list(pool.map(lambda half: half(), halves))
+        list(pool.map(self._factor, (_even_half, _odd_half) if _lopsided(right) else (_even_half,)))
 
-    @cached_property
-    def _even(self) -> FloatArray:
-        return _factor(lambda: _even_half(self.auto), self.ridge)
+    def _factor(self, half: _Half) -> FloatArray:
+        """The factor of a half; no `cached_property`, which before Python 3.12 makes threads wait for each other."""
+        if half not in self._factors:
+            self._factors[half] = _factor(lambda: half(self.auto), self.ridge)
+        return self._factors[half]
 
-    @cached_property
-    def _odd(self) -> FloatArray:
-        return _factor(lambda: _odd_half(self.auto), self.ridge)
+
+_Half = Callable[[FloatArray], FloatArray]
 
 
 def _lopsided(images: FloatArray) -> bool:
@@ -245,15 +238,10 @@ def _factor(assemble: Callable[[], FloatArray], ridge: float) -> FloatArray:
     """The Cholesky factor of a matrix given by its upper triangle, plus a ridge."""
     for _ in range(20):
         matrix = assemble()
-        diagonal = matrix.ravel()[:: len(matrix) + 1]
+        diagonal = np.einsum("ii->i", matrix)
         ridge = max(ridge, np.finfo(float).eps * float(diagonal.sum()))
         diagonal += ridge
-        factor, failed = lapack.dpotrf(matrix.T, lower=1, overwrite_a=1, clean=0)
-        if not failed:
-            return np.asarray(factor)
+        if factorise(matrix):
+            return matrix
         ridge *= 10.0
     raise np.linalg.LinAlgError("the normal equations are not positive; the stamps hold no signal")
-
-
-def _substituted(factor: FloatArray, right: FloatArray) -> FloatArray:
-    return np.asarray(lapack.dpotrs(factor, right, lower=1)[0])
