@@ -265,12 +265,19 @@ class _Work:
         equations = pixel_equations(
             self._check.science[hard], self._check.target[hard], self.options.size or self._cap()
         )
-        probes = [e.cropped(min(PROBE, e.size)) for e in equations]
-        hardest = int(np.argmax([p.residual(p.solve(STRENGTHS[2])) for p in probes]))
+        hardest = self._hardest(equations)
         demand = self._demand(self._check.science[hard[hardest]], self._check.target[hard[hardest]])
         self.demanded = demand.largest(self.options.tolerance)
         market = Market(equations[hardest], demand, self.options.tolerance, self.options.max_noise_gain)
         self._choose(equations, market)
+
+    def _hardest(self, equations: list[PixelEquations]) -> int:
+        """Which pair leaves the largest residual, whatever the noise gain, with a kernel of a likely size."""
+        trials = [e.cropped(min(LARGEST_TRIAL, e.size)) for e in equations]
+        if len(trials) == 1:
+            return 0
+        kernels = solve_all(trials, STRENGTHS[-2], [None] * len(trials))
+        return int(np.argmax([e.residual(k) for e, k in zip(trials, kernels, strict=True)]))
 
     def _center_and_corners(self) -> NDArray[np.intp]:
         """Which positions of the check are nearest to these."""
