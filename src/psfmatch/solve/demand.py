@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 
 from psfmatch.geometry import FloatArray
 
-__all__ = ["AMPLIFIED", "UNDEMANDED", "Amplification", "Demand", "least_noisy"]
+__all__ = ["AMPLIFIED", "UNDEMANDED", "Amplification", "Demand", "wiener_weights"]
 
 AMPLIFIED = 1.05
 """The amplification of a spatial frequency that counts as none: shapes of two families never agree exactly."""
@@ -102,31 +102,37 @@ class Demand:
         """
         if residual <= tolerance and self.known.all():
             return False
-        response = np.abs(fft.fft2(kernel, self.science.shape))
-        response /= max(response[0, 0], np.finfo(float).tiny)
-        if response.max() <= UNDEMANDED:
+        half = np.abs(fft.rfft2(kernel, self.science.shape))
+        if half.max() <= UNDEMANDED * half[0, 0]:
             return False
+        response = np.abs(fft.fft2(kernel, self.science.shape)) / max(half[0, 0], np.finfo(float).tiny)
         near = 2 * round(len(self.science) / len(kernel)) + 1
         wanted = ndimage.maximum_filter(self._relative(residual), near, mode="wrap")
         return bool((response > UNDEMANDED * np.maximum(wanted, 1.0)).any())
 
     def _relative(self, residual: float) -> FloatArray:
         """``|K(f)| / |K(0)|`` of the least noisy kernel, 0 where the stamps' noise hides what is demanded."""
-        power = np.zeros(self.science.shape)
-        pair = self.science[self._matters][None], self.target[self._matters]
-        power[self._matters] = least_noisy(*pair, np.ones(1), residual)[0][0]
-        return np.sqrt(np.where(self.known, power, 0.0) / power[0, 0])
+        half = len(self.science) // 2 + 1  # rows; the others are the same again
+        science, target = self.science[:half].reshape(1, -1), self.target[:half].ravel()
+        weight = wiener_weights(science, target, self._count, residual)[0][0]
+        response = np.sqrt(self.science * self.target) / (self.science + weight)
+        return np.where(self.known, response, 0.0) / response[0, 0]
 
     @cached_property
-    def _matters(self) -> NDArray[np.bool_]:
-        """Where the target has any power to speak of."""
-        return self.target > 1e-14 * self.target[0, 0]
+    def _count(self) -> FloatArray:
+        """How often each frequency of the first half of the rows counts."""
+        side = len(self.science)
+        rows = np.full(side // 2 + 1, 2.0)
+        rows[0] = 1.0
+        if side % 2 == 0:
+            rows[-1] = 1.0
+        return np.repeat(rows, side)
 
 
-def least_noisy(
+def wiener_weights(
     science: FloatArray, target: FloatArray, count: FloatArray, residual: float
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """``|K(f)|^2`` of the least noisy kernel, of unlimited size, that has a given residual.
+    """The weights w of the least noisy kernels, of unlimited size, that have a given residual (see `Demand`).
 
     Parameters
     ----------
@@ -134,22 +140,23 @@ def least_noisy(
         ``|S(f)|^2`` of n science PSFs at m spatial frequencies.
     target : array, shape (m,)
         ``|T(f)|^2``.
-    count : array, shape (m,) or (1,)
+    count : array, shape (m,)
         How often each frequency counts in a sum over the whole plane.
     residual : float
         ``norm2(K*S - T) / norm2(T)``.
 
     Returns
     -------
-    power : array, shape (n, m)
+    weights : array, shape (n,)
     reached : array of bool, shape (n,)
-        False where double precision does not reach the residual: the power is then that of what it does reach.
+        False where double precision does not reach the residual: the weight is then the least that it resolves.
     """
     low, high = (np.full(len(science), np.log(w * science.max())) for w in WEIGHTS)
-    first, goal = low[0], residual**2 * float((count * target).sum())
+    first, power = low[0], count * target
+    goal = residual**2 * float(power.sum())
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         w = np.exp(middle)[:, None]
-        over = (w / (science + w)) ** 2 @ (count * target) > goal
+        over = (w / (science + w)) ** 2 @ power > goal
         low, high = np.where(over, low, middle), np.where(over, middle, high)
-    return science * target / (science + np.exp(low)[:, None]) ** 2, low > first
+    return np.exp(low), low > first

@@ -270,6 +270,8 @@ class _Work:
         self.demanded = demand.largest(self.options.tolerance)
         market = Market(equations[hardest], demand, self.options.tolerance, self.options.max_noise_gain)
         self._choose(equations, market)
+        if not self._varies:
+            self._sampled[None] = self._check, [equations[0].cropped(self.size)]
 
     def _hardest(self, equations: list[PixelEquations]) -> int:
         """Which pair leaves the largest residual, whatever the noise gain, with a kernel of a likely size."""

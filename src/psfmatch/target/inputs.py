@@ -14,7 +14,7 @@ from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, BasisPSF, GridPSF, ImagePSF, as_psf, check_stamp
-from psfmatch.solve.demand import AMPLIFIED, least_noisy
+from psfmatch.solve.demand import AMPLIFIED, wiener_weights
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
 
@@ -178,8 +178,9 @@ class Spectra:
     def affordable(self, target: FloatArray, limits: Limits, rows: Sequence[int]) -> bool:
         """Whether the least noisy kernels of all of some views keep the limits, for a target of this spectrum."""
         use = target > 1e-4 * limits.tolerance**2 * target.max()
-        count = self.weight[use]
-        k2, reached = least_noisy(self.power[np.ix_(list(rows), use)], target[use], count, limits.tolerance)
+        s2, t2, count = self.power[np.ix_(list(rows), use)], target[use], self.weight[use]
+        weights, reached = wiener_weights(s2, t2, count, limits.tolerance)
+        k2 = s2 * t2 / (s2 + weights[:, None]) ** 2
         gain, amplification = k2 @ count / self.side**2, np.sqrt(k2.max(axis=1) / k2[:, 0])
         return bool(np.all(reached & (gain <= limits.gain) & (amplification <= limits.amplification)))
 
