@@ -3,14 +3,18 @@ import pytest
 from scipy.signal import convolve2d
 
 from psfmatch import BasisPSF, Box, Field, FreeForm, FunctionPSF, GaussianPSF, ImagePSF, MoffatPSF
-from psfmatch.solve import toeplitz
+from psfmatch.solve import cholesky, toeplitz
 from psfmatch.solve.cholesky import factorise, substituted
 from psfmatch.solve.toeplitz import correlations, pixel_equations
 
 BOX = Box.from_shape((1800, 2600), y0=-300, x0=5000)
 
 
-def test_cholesky_in_place_is_numpys():
+@pytest.mark.parametrize("published", [True, False])
+def test_cholesky_in_place_is_numpys(published, monkeypatch):
+    assert cholesky._routine("dpotrf", b"void (char *, int *,") is not None
+    if not published:
+        monkeypatch.setattr(cholesky, "_routine", lambda name, signature: None)
     rng = np.random.default_rng(2)
     root = rng.normal(size=(7, 9))
     matrix = root @ root.T

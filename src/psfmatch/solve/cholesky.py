@@ -2,7 +2,7 @@
 
 `scipy.linalg.lapack` holds the interpreter while it computes, so that threads wait for one another, and
 `numpy.linalg` copies the matrix twice, which takes as long as the factorisation.  The same LAPACK routine is called
-by the address that scipy publishes for Cython.
+by the address that scipy publishes for Cython, or as ever where the address is that of another kind of routine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["factorise", "substituted"]
 
 
 def factorise(matrix: FloatArray) -> bool:
-    """Overwrite the upper triangle of a matrix (n, n) in C order with its Cholesky factor, A = U' U for rows.
+    """Replace the upper triangle of a matrix (n, n), in C order, by its Cholesky factor U: A = transpose(U) U.
 
     Returns
     -------
@@ -28,9 +28,12 @@ def factorise(matrix: FloatArray) -> bool:
     """
     assert matrix.flags.c_contiguous
     assert matrix.dtype == np.float64
-    n, info = ctypes.c_int(len(matrix)), ctypes.c_int()
     # The upper triangle by rows is the lower one by columns, the order of LAPACK.
-    _dpotrf()(b"L", ctypes.byref(n), matrix.ctypes.data, ctypes.byref(n), ctypes.byref(info))
+    routine = _routine("dpotrf", b"void (char *, int *,")
+    if routine is None:
+        return not lapack.dpotrf(matrix.T, lower=1, overwrite_a=1, clean=0)[1]
+    n, info = ctypes.c_int(len(matrix)), ctypes.c_int()
+    routine(b"L", ctypes.byref(n), matrix.ctypes.data, ctypes.byref(n), ctypes.byref(info))
     return info.value == 0
 
 
@@ -40,12 +43,15 @@ def substituted(factor: FloatArray, right: FloatArray) -> FloatArray:
 
 
 @cache
-def _dpotrf() -> ctypes._FuncPointer:
-    capsule = cython_lapack.__pyx_capi__["dpotrf"]
-    name = ctypes.pythonapi.PyCapsule_GetName
-    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+def _routine(name: str, signature: bytes) -> ctypes._FuncPointer | None:
+    """The routine of this name, called without the interpreter's lock; None if its integers are not C's."""
+    capsule = cython_lapack.__pyx_capi__.get(name)
+    described = ctypes.pythonapi.PyCapsule_GetName
+    described.restype, described.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    if capsule is None or not described(capsule).startswith(signature):
+        return None
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     integer = ctypes.POINTER(ctypes.c_int)
     kind = ctypes.CFUNCTYPE(None, ctypes.c_char_p, integer, ctypes.c_void_p, integer, integer)
-    return kind(pointer(capsule, name(capsule)))
+    return kind(pointer(capsule, described(capsule)))

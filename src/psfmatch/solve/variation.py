@@ -135,13 +135,10 @@ def _fitted(solved: Solved, model: Model, box: Box, share: float) -> MatchingKer
 
 def models(order: int | None, max_order: int, size: int) -> Iterator[Model]:
     """The models to try, from low to high; one where the order is given.  Splines only if the work is bearable."""
-    if order is not None:
-        yield Model("chebyshev1", order, order + 3)
-        return
-    for k in range(max_order + 1):
+    for k in range(max_order + 1) if order is None else (order,):
         yield Model("chebyshev1", k, 4 if k < 3 else 3 + k // 3 * 3)
     for side in SPLINE_SIDES:
-        if side**2 * size**6 <= LARGEST_WORK:
+        if order is None and side**2 * size**6 <= LARGEST_WORK:
             yield Model("spline", side - 1, side)
 
 
