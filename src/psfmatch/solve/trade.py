@@ -11,7 +11,9 @@ from psfmatch.solve.toeplitz import PixelEquations
 
 __all__ = ["AS_SMOOTH", "STRENGTHS", "Choice", "Market", "Trade", "choose_size", "choose_strength"]
 
-STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+FIRST = 2
+"""Where the walk begins; what is smoother is for kernels that ripple even there."""
 FREE_GAIN = 1.02
 AS_SMOOTH = 1.25
 WORTH = 0.5
@@ -86,13 +88,12 @@ def choose_strength(market: Market, before: Choice | None = None) -> Choice:
     that one was.
     """
     tolerance, max_noise_gain = market.tolerance, market.max_noise_gain
-    first = 0 if before is None else STRENGTHS.index(before.kept.strength)
+    first = FIRST if before is None else STRENGTHS.index(before.kept.strength)
+    most = np.inf if before is None else min(AS_SMOOTH * before.kept.gain, max_noise_gain)
     kept = market.trade(STRENGTHS[first])
-    if before is not None:
-        most = min(AS_SMOOTH * before.kept.gain, max_noise_gain)
-        while first > 0 and (kept.gain > most or kept.ripples):
-            first -= 1
-            kept = market.trade(STRENGTHS[first])
+    while (first > 0 and kept.ripples) or (first > FIRST and kept.gain > most):
+        first -= 1
+        kept = market.trade(STRENGTHS[first])
     path = [t for t in (before.path if before else ()) if t.strength > kept.strength] + [kept]
     limited = False
     met = kept.gain if kept.residual <= tolerance else None
