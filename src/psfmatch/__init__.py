@@ -9,7 +9,7 @@
 >>> matched.quality  # doctest: +SKIP
 """
 
-from psfmatch.convolve import FFT, Convolver, Direct, convolve
+from psfmatch.convolve import FFT, Convolver, Direct, Planes, convolve, convolve_many
 from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
 from psfmatch.exposure import MASK_PLANES, Exposure, Mask
 from psfmatch.fields import Field
@@ -74,6 +74,7 @@ __all__ = [
     "Outcome",
     "PSFError",
     "Padding",
+    "Planes",
     "Position",
     "PsfMatchError",
     "PsfMatchWarning",
@@ -84,6 +85,7 @@ __all__ = [
     "TargetCost",
     "common_target",
     "convolve",
+    "convolve_many",
     "match",
     "matching_kernel",
     "measure_quality",

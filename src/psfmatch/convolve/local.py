@@ -1,0 +1,211 @@
+"""A kernel as blocks of a frame need it: its variation in the block by as few transforms as it takes.
+
+In a block, which is small against the field, the kernel is a low polynomial of the position,
+
+``K(u; x, y) = sum_ij K_ij(u) p_i(x) q_j(y)``,
+
+with p and q Chebyshev polynomials between the block's edges (or the splines that are not zero there).  The terms
+whose images K_ij together are smaller than the tolerance are left out; as ``|p|, |q| <= 1``, this bounds the error
+everywhere.  What is left is convolved by
+
+``out = sum_i p_i(x) F_x^-1 [ sum_j q_j(y) F_y^-1 [ F[I] F[K_ij] ] ]``,
+
+one inverse transform along y for each term, and one along x for each i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from psfmatch.convolve.arrays import complex_type, mixed, transforms
+from psfmatch.convolve.blocks import Axis, Batch, Blocks
+from psfmatch.geometry import FloatArray
+from psfmatch.kernel import MatchingKernel
+
+__all__ = ["LocalKernel"]
+
+ACCURACY = 5e-7
+TINY = 1e-300
+ROUNDING = 0.12 * 2.0**-24
+"""Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of
+the 2-norms of image and kernel: measured, for sides of 128 to 400 px and kernels of 11 to 65 px."""
+
+
+class LocalKernel:
+    """The transforms of a kernel's basis, and its expansion in every block.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        With an orthonormal basis, as `MatchingKernel.compressed` gives it.
+    blocks : Blocks
+    tolerance : float
+        The largest change of the kernel at any pixel, in the 2-norm over its pixels, relative to that of the kernel.
+    xp, dtype, device
+        Namespace, real type and device of the planes to be convolved.
+    """
+
+    def __init__(
+        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any = None
+    ) -> None:
+        self.kernel, self.blocks, self.tolerance = kernel, blocks, tolerance
+        self.xp, self.dtype, self.device = xp, dtype, device
+        self.fft = transforms(xp)
+        self.spectra = self._forward(self._array(kernel.basis))
+        field = kernel.weights
+        self.columns = _axis_terms(blocks.x, lambda p: field.terms_along(x=p, y=p)[0], field.kind == "spline")
+        self.rows = _axis_terms(blocks.y, lambda p: field.terms_along(x=p, y=p)[1], field.kind == "spline")
+        self.sums = np.tensordot(kernel.basis.sum(axis=(1, 2)), field.table, axes=1)
+        self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+
+    def add_pixels(self, out: Any, place: tuple[int, int], pixels: Sequence[tuple[int, int, float]]) -> None:
+        """Add to the output (y.step, x.step) of a block what single pixels (row, column, value) that it reads give.
+
+        ``v K(u; x + u)`` at every pixel u of the kernel, each with the kernel of the output pixel.
+        """
+        y, x = self.blocks.y, self.blocks.x
+        at_y, at_x = y.positions(place[0]), x.positions(place[1])
+        for row, column, value in pixels:
+            y0, x0 = row - (y.kernel - 1), column - (x.kernel - 1)
+            top, bottom, left, right = max(y0, 0), min(row + 1, y.step), max(x0, 0), min(column + 1, x.step)
+            if top >= bottom or left >= right:
+                continue
+            weights = self.kernel.weights.on_grid(x=at_x[left:right], y=at_y[top:bottom])
+            images = self.kernel.basis[:, top - y0 : bottom - y0, left - x0 : right - x0]
+            out[top:bottom, left:right] += self._array(value * (weights * images).sum(axis=0))
+
+    def _array(self, values: FloatArray, dtype: Any = None) -> Any:
+        dtype = self.dtype if dtype is None else dtype
+        if self.xp is np:
+            return np.asarray(values, dtype)
+        return self.xp.asarray(np.array(values), dtype=dtype, device=self.device)
+
+    def totals(self, batch: Batch) -> Any:
+        """The sum of the kernel at every pixel of the output of the blocks: shape (n, y.step, x.step)."""
+        return self._array(np.stack([self._totals(row, column) for row, column in batch]))
+
+    def _totals(self, row: int, column: int) -> FloatArray:
+        (to_y, q), (to_x, p) = self.rows[row], self.columns[column]
+        return np.asarray(q.T @ (to_y @ self.sums @ to_x.T) @ p)
+
+    def within_frame(self, batch: Batch) -> Any:
+        """As `totals`, of the part of the kernel that falls on the frame: by a table of the basis's running sums."""
+        return self._array(np.stack([self._within_frame(row, column) for row, column in batch]))
+
+    def _within_frame(self, row: int, column: int) -> FloatArray:
+        out = self._totals(row, column)
+        (low_y, high_y), (low_x, high_x) = self.blocks.y.reach(row), self.blocks.x.reach(column)
+        cut_y = np.flatnonzero((low_y > 0) | (high_y < self.blocks.y.kernel))
+        cut_x = np.flatnonzero((low_x > 0) | (high_x < self.blocks.x.kernel))
+        at_y, at_x = self.blocks.y.positions(row), self.blocks.x.positions(column)
+        for y, x in ((cut_y, np.arange(at_x.size)), (np.arange(at_y.size), cut_x)):
+            if not (y.size and x.size):
+                continue
+            part = self.running[:, high_y[y]] - self.running[:, low_y[y]]
+            part = part[:, :, high_x[x]] - part[:, :, low_x[x]]
+            out[np.ix_(y, x)] = (part * self.kernel.weights.on_grid(x=at_x[x], y=at_y[y])).sum(axis=0)
+        return out
+
+    def convolve(self, cut: Any, batch: Batch, floor: Any) -> Any:
+        """Convolve what the blocks read, (n, y.side, x.side), to their output, (n, y.step, x.step).
+
+        Terms whose rounding errors in the planes' own precision would exceed 1e-6 of the floor are convolved in
+        double precision: a saturated star does not spoil the faint sky in its block.
+
+        Parameters
+        ----------
+        cut : array
+        batch : Batch
+        floor : array, shape (n, 1, 1)
+            The least brightness in the block that errors are to be compared with.
+        """
+        xp = self.xp
+        terms, weights, norms = self._expansion(batch)
+        precise = np.zeros(len(terms), bool)
+        if self.dtype != xp.float64:
+            with np.errstate(over="ignore"):
+                power = xp.sum(cut * cut, axis=(1, 2))
+            ratio = [float(s) ** 0.5 / max(float(f), TINY) for f, s in zip(floor[:, 0, 0], power, strict=True)]
+            precise = np.any(ROUNDING * np.asarray(ratio)[:, None] * norms > ACCURACY, axis=0)
+        if not precise.any():
+            return self._summed(self._forward(cut), batch, terms, mixed(xp, self._array(weights), self.spectra))
+        spectrum = self._forward(xp.asarray(cut, dtype=xp.float64))
+        chosen = np.flatnonzero(precise)
+        images = np.tensordot(weights[:, chosen], self.kernel.basis, axes=1)
+        images = self._forward(self._array(images, xp.float64))
+        total = xp.asarray(self._summed(spectrum, batch, [terms[k] for k in chosen], images), dtype=self.dtype)
+        chosen = np.flatnonzero(~precise)
+        if chosen.size:
+            images = mixed(xp, self._array(weights[:, chosen]), self.spectra)
+            spectrum = xp.asarray(spectrum, dtype=complex_type(xp, self.dtype))
+            total += self._summed(spectrum, batch, [terms[k] for k in chosen], images)
+        return total
+
+    def _forward(self, images: Any) -> Any:
+        """The transforms of images (..., sy, sx), zero beyond."""
+        return self.fft.fft(self.fft.rfft(images, n=self.blocks.x.side, axis=-1), n=self.blocks.y.side, axis=-2)
+
+    def _summed(self, spectrum: Any, batch: Batch, terms: list[tuple[int, int]], images: Any) -> Any:
+        """The sum over terms (j, i) of their images' convolutions times ``q_j(y) p_i(x)``."""
+        y, x, fft = self.blocks.y, self.blocks.x, self.fft
+        dtype = self.xp.float64 if spectrum.dtype == self.xp.complex128 else self.xp.float32
+        q = self._array(np.stack([self.rows[row][1] for row, _ in batch]), dtype)[:, :, :, None]
+        p = self._array(np.stack([self.columns[column][1] for _, column in batch]), dtype)[:, :, None, :]
+        one = 0 if self.kernel.weights.kind != "spline" else None  # the first Chebyshev polynomial
+        total = None
+        for i in dict.fromkeys(i for _, i in terms):
+            partial = None
+            for k in (k for k, term in enumerate(terms) if term[1] == i):
+                # What wraps falls into the kernel's margin, which is cut off.
+                image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
+                partial = _added(partial, image if terms[k][0] == one else image * q[:, terms[k][0]])
+            image = fft.irfft(partial, n=x.side, axis=2)[:, :, x.kernel - 1 :]
+            total = _added(total, image if i == one else image * p[:, i])
+        return total
+
+    def _expansion(self, batch: Batch) -> tuple[list[tuple[int, int]], FloatArray, FloatArray]:
+        """Terms (j, i) that any of the blocks needs, their weights (n, n terms, r) and norms (n, n terms)."""
+        table = np.stack([self.rows[r][0] @ self.kernel.weights.table @ self.columns[c][0].T for r, c in batch])
+        norms = np.sqrt((table**2).sum(axis=1))
+        flat = norms.reshape(len(batch), -1)
+        order = np.argsort(flat, axis=1)
+        sums = np.cumsum(np.take_along_axis(flat, order, axis=1), axis=1)
+        needed = np.zeros(flat.shape, bool)
+        np.put_along_axis(needed, order, sums > self.tolerance * flat.max(axis=1, keepdims=True), axis=1)
+        j, i = np.nonzero(needed.any(axis=0).reshape(norms.shape[1:]))
+        return list(zip(j.tolist(), i.tolist(), strict=True)), table[:, :, j, i].transpose(0, 2, 1), norms[:, j, i]
+
+
+def _added(total: Any, image: Any) -> Any:
+    if total is None:
+        return image
+    total += image
+    return total
+
+
+def _axis_terms(axis: Axis, terms: Any, spline: bool) -> list[tuple[FloatArray, FloatArray]]:
+    """For each block along an axis: the matrix to the local functions' coefficients, and those functions' values."""
+    out = []
+    for k in range(axis.count):
+        positions = axis.positions(k)
+        if spline:
+            values = terms(positions)
+            out.append((np.diag((values != 0).any(axis=1).astype(float)), values))
+            continue
+        middle, half = positions.mean(), max(0.5 * (positions.size - 1), 0.5)
+        count = len(terms(positions[:1]))
+        nodes, inverse = _chebyshev(count)
+        values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
+        out.append((inverse @ terms(middle + half * nodes).T, values))
+    return out
+
+
+@lru_cache(maxsize=32)
+def _chebyshev(count: int) -> tuple[FloatArray, FloatArray]:
+    """Gauss-Chebyshev nodes, and the matrix from values there to coefficients."""
+    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    return nodes, np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, count - 1))
