@@ -18,7 +18,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import make_interp_spline
 from scipy.ndimage import map_coordinates
 
 from psfmatch.errors import InputError, PSFError
@@ -233,6 +232,8 @@ def _resampled(image: FloatArray, origin: Position, ratio: float) -> FloatArray:
 
 
 def _resampled_axis(image: FloatArray, center: float, ratio: float, axis: int) -> FloatArray:
+    from scipy.interpolate import make_interp_spline  # slow to load
+
     n = image.shape[axis]
     reach = max(center + 0.5, n - 0.5 - center) / ratio
     half = max(0, int(np.ceil(reach - 0.5 - 1e-9)))

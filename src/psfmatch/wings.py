@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import optimize
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, odd_shape, resized
@@ -154,6 +153,8 @@ class _Window:
 
     def parameter(self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float) -> float:
         """The parameter that gives the profile the pixels' mean of ln r, or the limit that comes closest."""
+        from scipy import optimize  # slow to load
+
         wanted = self.mean_log_radius(self.values)
 
         def excess(p: float) -> float:
