@@ -1,5 +1,7 @@
 """Frames larger than memory: planes that stay in their files, for reading and for writing."""
 
+import os
+import resource
 import tracemalloc
 
 import numpy as np
@@ -12,7 +14,15 @@ from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.fields import Field
 from psfmatch.geometry import Box
-from psfmatch.io import read_exposure, write_exposure
+from psfmatch.io import (
+    exposure_output,
+    matched_output,
+    read_exposure,
+    read_kernel,
+    read_quality,
+    write_exposure,
+    write_matched,
+)
 from psfmatch.kernel import MatchingKernel
 from psfmatch.plots import BeforeAfter, before_after
 from psfmatch.psf import MoffatPSF
@@ -196,3 +206,96 @@ def test_ccddata_gets_a_copy_in_memory(both):
         assert not in_file(plane)
         assert plane.dtype.isnative
     np.testing.assert_array_equal(data.data, both[0].image)
+
+
+@pytest.fixture(name="still")
+def the_clock_stands_still(monkeypatch):
+    """Checksum cards have the time in their comments."""
+    monkeypatch.setattr("astropy.io.fits.hdu.base._ValidHDU._get_timestamp", lambda self: "2026-01-02T03:04:05")
+
+
+def fill(outputs, exposure, rows=10):
+    """Strip by strip, the last one first."""
+    for y in reversed(range(0, exposure.shape[0], rows)):
+        outputs.image[y : y + rows] = exposure.image[y : y + rows]
+        outputs.mask[y : y + rows] = exposure.mask.array[y : y + rows]
+        if exposure.variance is not None:
+            outputs.variance[y : y + rows] = exposure.variance[y : y + rows]
+
+
+MATCH = make_exposure(), "moffat:fwhm=5,beta=3"
+CHANGES = {
+    "as it is": {},
+    "no variance": {"variance": None},
+    "float64 and uint8": {"image": make_exposure().image.astype("f8"), "mask": Mask(np.full((91, 74), 3, "u1"))},
+    "uint16": {"mask": Mask(np.full((91, 74), 40_000, "u2"))},
+}
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz", "fits.fz"])
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_strips_make_the_same_file(tmp_path, still, changes, suffix):
+    exposure = make_exposure(meta={"FILTER": "z", "A LONG NAME OF MINE": 3.5}, **changes)
+    write_exposure(exposure, tmp_path / f"a.{suffix}")
+    with exposure_output(exposure, tmp_path / f"b.{suffix}") as outputs:
+        fill(outputs, exposure)
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+def test_strips_make_the_same_file_of_a_match(tmp_path, still):
+    matched = psfmatch.match(*MATCH, solver=psfmatch.FreeForm(size=11, tolerance=0.1))
+    write_matched(matched, tmp_path / "a.fits")
+    with matched_output(matched, tmp_path / "b.fits") as outputs:
+        assert all(in_file(plane) for plane in (outputs.image, outputs.variance, outputs.mask))
+        fill(outputs, matched.exposure)
+    assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
+    assert not outputs.image.flags.writeable
+    np.testing.assert_array_equal(read_kernel(tmp_path / "b.fits").basis, matched.kernel.basis)
+    assert read_quality(tmp_path / "b.fits").residual.size == matched.quality.residual.size
+
+
+def test_from_file_to_file_takes_no_plane_of_memory(tmp_path):
+    ones = np.ones((1500, 1103), "f4")
+    write_exposure(Exposure(ones, variance=ones, mask=Mask(np.zeros(ones.shape, "i4"))), tmp_path / "a.fits")
+
+    def copy(name):
+        exposure = read_exposure(tmp_path / "a.fits", memmap=True)
+        with exposure_output(exposure, tmp_path / name) as outputs:
+            fill(outputs, exposure)
+        return 3 * exposure.image.nbytes
+
+    copy("b.fits")  # what is loaded at the first use does not count
+    tracemalloc.start()
+    try:
+        planes_bytes = copy("c.fits")
+        assert tracemalloc.get_traced_memory()[1] < 0.05 * planes_bytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_failure_between_the_strips_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.fits"
+    path.write_text("dear to me")
+    with pytest.raises(FileExistsError, match="overwrite"), exposure_output(make_exposure(), path):
+        pass
+    with (
+        pytest.raises(FileNotFoundError, match=r"nowhere\.fits"),
+        exposure_output(make_exposure(), path, overwrite=True),
+    ):
+        (tmp_path / "nowhere.fits").read_bytes()
+    assert path.read_text() == "dear to me"
+    assert os.listdir(tmp_path) == ["a.fits"]
+
+
+def test_a_full_disk_is_found_before_the_first_strip(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (28800, hard))
+    try:
+        with (
+            pytest.raises(OSError, match=r"nothing was written: .*a\.fits"),
+            exposure_output(make_exposure(), tmp_path / "a.fits"),
+        ):
+            pytest.fail("there is no place for it")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == []

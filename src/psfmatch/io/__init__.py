@@ -2,14 +2,17 @@
 
 from psfmatch.io.exposures import read_exposure
 from psfmatch.io.kernels import read_kernel, read_quality, write_kernel
-from psfmatch.io.outputs import write_exposure, write_matched
+from psfmatch.io.outputs import OutputPlanes, exposure_output, matched_output, write_exposure, write_matched
 from psfmatch.io.pairs import PSFPair, read_psf_pair
 from psfmatch.io.psfs import read_psf
 from psfmatch.io.stamps import StampGeometry, read_stamp, stamp_geometry
 
 __all__ = [
+    "OutputPlanes",
     "PSFPair",
     "StampGeometry",
+    "exposure_output",
+    "matched_output",
     "read_exposure",
     "read_kernel",
     "read_psf",
