@@ -210,7 +210,8 @@ def test_ccddata_gets_a_copy_in_memory(both):
 
 @pytest.fixture(name="still")
 def the_clock_stands_still(monkeypatch):
-    """Checksum cards have the time in their comments."""
+    """Checksum cards have the time in their comments, tiles of a compressed image have it in front."""
+    monkeypatch.setattr("time.time", lambda: 1.7e9)
     monkeypatch.setattr("astropy.io.fits.hdu.base._ValidHDU._get_timestamp", lambda self: "2026-01-02T03:04:05")
 
 

@@ -48,6 +48,7 @@ from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 
 __all__ = ["OutputPlanes", "exposure_output", "matched_output", "write_exposure", "write_matched"]
 
+Extensions = Callable[[], list[Any]]
 MAPPED_MASKS = ("u1", "i2", "i4", "i8")  # the others are stored with an offset
 
 
@@ -149,9 +150,6 @@ def matched_output(template: Any, path: PathLike, *, overwrite: bool = False) ->
     summary = summary_cards(template)
     with _filled(template.exposure, path, lambda: _match_hdus(template), summary, overwrite=overwrite) as planes:
         yield planes
-
-
-Extensions = Callable[[], list[Any]]
 
 
 def _write(
