@@ -326,6 +326,8 @@ def test_kernel_between_stamps_of_other_pixels(run, tmp_path):
     assert values["ok"] is True
     assert values["target_scale"] == 6.0
     kernel = psfmatch.read_kernel(out).stamps(x=0, y=0)[0]
+    stamps = (psfmatch.Stamp(i, s, center="centroid") for i, s in ((science, 4.0), (target, 6.0)))
+    np.testing.assert_array_equal(kernel, psfmatch.matching_kernel(*stamps).kernel.stamps(x=0, y=0)[0])
     width = psfmatch.moments.moments_fwhm(kernel)
     assert width == pytest.approx(np.sqrt((3.5 * 1.5) ** 2 - 3.0**2), rel=0.02)
     few = run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", "--target-angle", 5, "-o", tmp_path / "l.fits")

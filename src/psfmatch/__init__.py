@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Solution,
         Solver,
     )
+    from psfmatch.stamps import Stamp
     from psfmatch.target import TargetCost, common_target, target_cost
 
 __version__ = "0.1.0"
@@ -90,6 +91,7 @@ __all__ = [
     "Regularization",
     "Solution",
     "Solver",
+    "Stamp",
     "TargetCost",
     "common_target",
     "convolve",
@@ -119,6 +121,7 @@ _NAMES = {
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",
+    "stamps": "Stamp",
     "target": "TargetCost common_target target_cost",
 }
 _ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}

@@ -21,6 +21,7 @@ from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF, ImagePSF, as_psf, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
+from psfmatch.stamps import Stamp, paired
 
 __all__ = ["Matched", "match", "matching_kernel"]
 
@@ -110,19 +111,24 @@ def match(
 
 
 def matching_kernel(
-    science: PSF | ArrayLike,
-    target: PSF | ArrayLike,
+    science: PSF | ArrayLike | Stamp,
+    target: PSF | ArrayLike | Stamp,
     *,
     box: Box | None = None,
     solver: Solver | None = None,
     throw: bool = True,
 ) -> Solution:
-    """The kernel that turns one PSF into another; no exposure is needed.
+    """The kernel that turns one PSF into another and moves nothing; no exposure is needed.
+
+    Stamps may be of any size, even or odd, with the source anywhere.  The target's is brought to the pixels and the
+    orientation of the science stamp (see `psfmatch.prepare`), and the kernel is in the pixels of the science PSF.
+    Stamps of odd size on one grid, whose sources lie within 0.1 px of the middle, are taken as they are.
 
     Parameters
     ----------
-    science, target : PSF or array
-        Models, or plain stamps (sy, sx) of odd size.
+    science, target : PSF, array or Stamp
+        Models; plain stamps (sy, sx); or stamps with the scale, position angle and parity of their pixels (see
+        `Stamp`).  A model is centred as it is, `ImagePSF` too: it keeps a shift that is meant.
     box : Box, optional
         The region over which the PSFs vary; default the pixel at the origin, enough for PSFs that do not vary.
     solver : Solver, optional
@@ -141,10 +147,21 @@ def matching_kernel(
         If the kernel cannot be solved.
     PSFError
         If a stamp cannot be used as a PSF.
+    InputError
+        If only one of the position angles is known, or a target that is no stamp has a scale or an angle.
+
+    Examples
+    --------
+    Two stamps on pixels of 0.2 and 0.3 arcsec, the second of even size:
+
+    >>> from psfmatch import GaussianPSF, Stamp
+    >>> science = Stamp(GaussianPSF(fwhm=3.5).stamps(x=0, y=0)[0], pixel_scale=0.2)
+    >>> target = Stamp(np.pad(GaussianPSF(fwhm=4.0).stamps(x=0, y=0)[0], (0, 1)), pixel_scale=0.3)
+    >>> matching_kernel(science, target).kernel.shape
+    (17, 17)
     """
-    region = Box(0, 0, 1, 1) if box is None else box
-    chosen = solver
-    return _solve(as_psf(science), as_psf(target), region, chosen, 1.0, throw)
+    pair = paired(science, target)
+    return _solve(pair.science, pair.target, Box(0, 0, 1, 1) if box is None else box, solver, 1.0, throw)
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
@@ -153,7 +170,7 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
         if not LEAST_SUM <= total <= MOST_SUM:
             warnings.warn(
                 f"the {name} PSF's stamp has the sum {total:.4g}: it is believed, and scales the flux. If it is not "
-                "normalised, use ImagePSF(image, normalize=True)",
+                "normalised, use Stamp or ImagePSF(image, normalize=True)",
                 PsfMatchWarning,
                 stacklevel=3,
             )
