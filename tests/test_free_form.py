@@ -105,6 +105,21 @@ def test_noise_in_the_stamp_is_not_fitted():
     assert np.median(residuals["believed"]) > 1e-2
 
 
+@pytest.mark.parametrize("wings", ["auto", "extrapolate", "none"])
+def test_the_flux_beyond_every_stamp_is_reported(wings):
+    """Noisy or not, continued or not; NaN where the noise hides it."""
+    science, target = stamp(MoffatPSF(fwhm=4.0, beta=2.5), 39), stamp(MoffatPSF(fwhm=5.0, beta=3.0), 43)
+    noise = np.random.default_rng(8).normal(0.0, 1.0, science.shape)
+    solver = FreeForm(wings=wings)
+    for level in (0.0, science.max() / 1000.0):
+        found = matching_kernel(science + level * noise, target, solver=solver, throw=False).statistics
+        for name, image in (("science", science), ("target", target)):
+            truth, error = 1.0 / image.sum() - 1.0, found[f"missing_flux_error_{name}"]
+            assert abs(found[f"missing_flux_{name}"] - truth) < 3.0 * error < 1.5 * truth
+    lost = solver.solution(ImagePSF(science + 0.01 * science.max() * noise), ImagePSF(target), Box(0, 0, 1, 1))
+    assert np.isnan([lost.statistics["missing_flux_science"], lost.statistics["missing_flux_error_science"]]).all()
+
+
 @pytest.mark.parametrize(
     ("target", "smallest"),
     [(GaussianPSF(fwhm=2.5), 3.45), (MoffatPSF(fwhm=2.0, beta=4.0), 3.65)],

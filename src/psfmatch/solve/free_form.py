@@ -21,7 +21,7 @@ from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.solution import Outcome, Solution
 from psfmatch.solve.toeplitz import PixelEquations, correlations, one_blas_thread, solve_all
 from psfmatch.stamp_noise import denoised, stamp_noise
-from psfmatch.wings import continued
+from psfmatch.wings import continued, missing_flux
 
 __all__ = ["FreeForm"]
 
@@ -80,7 +80,11 @@ class FreeForm:
     wings : {"auto", "extrapolate", "none"}
         Continue stamps that cannot be resized beyond their border, by a fitted power law, Moffat or Gaussian wing
         (see `psfmatch.wings`); or take them as zero there.  ``auto`` continues noiseless models: the wings of an
-        empirical stamp are lost in its noise.
+        empirical stamp are lost in its noise.  The flux beyond every stamp, as a fraction of that in it, is reported
+        in the statistics either way (``missing_flux_science``, ``missing_flux_target``; where the PSF varies, the
+        largest at the centre and near the corners) with its standard error (``missing_flux_error_...``); NaN where
+        the wing is lost in the noise.  A sum below 1 is believed: the stamp is not rescaled, and, if it is noiseless,
+        its sum says what is missing.
     noise : float, optional
         Standard deviation of white noise in the pixels of the stamps, in units of a stamp of unit flux; default
         measured in each stamp, and zero in noiseless models.  What lies within the noise is smoothed away.
@@ -192,7 +196,7 @@ class _Work:
     advice: str = ""
     path: list[_Trade] = field(default_factory=list)
     trusted: int = 0
-    missing: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, tuple[float, float]] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
 
     def statistics(self) -> dict[str, Any]:
@@ -207,7 +211,8 @@ class _Work:
             "residual_between_cells": self.between,
             "noise_gain": self.gain,
             "gain_limited": self.gain_limited,
-            **{f"missing_flux_{name}": value for name, value in self.missing.items()},
+            **{f"missing_flux_{name}": value for name, (value, _) in self.missing.items()},
+            **{f"missing_flux_error_{name}": error for name, (_, error) in self.missing.items()},
             **{f"noise_{name}": value for name, value in self.noise.items()},
             "frontier": np.array([[t.strength, t.residual, t.gain] for t in self.path]),
         }
@@ -446,16 +451,17 @@ class _Work:
             return stamps
         out = np.empty_like(stamps) if not psf.constant else np.empty_like(stamps[:1])
         for k in range(len(out)):
-            stamp = resized(stamps[k], psf.shape)
-            noise = stamp_noise(stamp) if self.options.noise is None else self.options.noise
-            if noise > 0:
-                stamp = denoised(stamp, noise)
+            seen = resized(stamps[k], psf.shape)
+            noise = stamp_noise(seen) if self.options.noise is None else self.options.noise
+            stamp = denoised(seen, noise) if noise > 0 else seen
             if self.options.wings == "extrapolate" or (self.options.wings == "auto" and noise == 0):
-                out[k], wings = continued(stamp, stamps.shape[1:], noise)
-                self.missing[name] = max(self.missing.get(name, 0.0), wings.missing)
+                out[k] = continued(stamp, stamps.shape[1:], noise)[0]
             else:
                 out[k] = resized(stamp, stamps.shape[1:])
                 trusted = min(trusted, *psf.shape)
+            if not self.size:  # the first positions, at the centre and near the corners, will do
+                known, lost = self.missing.get(name, (np.nan, np.nan)), missing_flux(seen, noise)
+                self.missing[name] = lost if np.isnan(known[0]) or lost[0] > known[0] else known
             self.noise[name] = max(self.noise.get(name, 0.0), noise / float(stamp.max()))
         self.trusted = min(self.trusted or trusted, trusted)
         return np.broadcast_to(out, stamps.shape)
