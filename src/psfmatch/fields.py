@@ -177,4 +177,7 @@ class Field:
     def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """The functions at every combination of columns ``x`` and rows ``y``: shape (n, len(y), len(x))."""
         along_x, along_y = self.terms_along(x=x, y=y)
-        return along_y.T @ self.table @ along_x
+        if self.kind != "spline":
+            return along_y.T @ self.table @ along_x
+        at_x, at_y = along_x.any(axis=1), along_y.any(axis=1)  # few are not zero on a small grid
+        return along_y[at_y].T @ self.table[:, at_y][:, :, at_x] @ along_x[at_x]
