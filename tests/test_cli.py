@@ -68,13 +68,14 @@ def test_match_writes_what_the_library_gives(run, image, tmp_path):
 
 def test_json_is_one_object(run, image, tmp_path):
     out = tmp_path / "out.fits"
-    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", out, "--json", "--kernel-sum", 2.5, "-v")
+    sums = ("--kernel-sum", 2.5, "--set", "solver.flux=unit")
+    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", out, "--json", *sums, "-v")
     values = one_json(result)
     assert values["ok"] is True
     (report,) = values["images"]
     assert report["output"] == str(out)
     assert report["outcome"] in ("OK", "TOLERANCE_NOT_REACHED")
-    assert report["quality"]["median"]["kernel_sum"] == pytest.approx(2.5, rel=0.03)
+    assert report["quality"]["median"]["kernel_sum"] == pytest.approx(2.5, rel=1e-12)
     assert 0 < report["quality"]["worst"]["residual"] < 0.1
 
 
