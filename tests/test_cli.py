@@ -331,6 +331,9 @@ def test_kernel_between_stamps_of_other_pixels(run, tmp_path):
     np.testing.assert_array_equal(kernel, psfmatch.matching_kernel(*stamps).kernel.stamps(x=0, y=0)[0])
     width = psfmatch.moments.moments_fwhm(kernel)
     assert width == pytest.approx(np.sqrt((3.5 * 1.5) ** 2 - 3.0**2), rel=0.02)
+    assert run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", "-o", out, "--overwrite").exit_code == 0
+    plain = psfmatch.matching_kernel(science, target).kernel.stamps(x=0, y=0)
+    np.testing.assert_array_equal(psfmatch.read_kernel(out).stamps(x=0, y=0), plain)
     few = run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", "--target-angle", 5, "-o", tmp_path / "l.fits")
     assert few.exit_code == 2
     assert "--science-angle" in few.stderr

@@ -75,6 +75,13 @@ def test_position_angles_and_parities(mirrored):
     assert true_residual(solution, seen(GaussianPSF, SCIENCE, 0, 0), seen(MoffatPSF, TARGET, 1, 0), 0.2) < 4e-4
 
 
+def test_a_mirrored_target_needs_no_angle():
+    science = truth(GaussianPSF(**SCIENCE, angle=20.0), (35, 41), (17.0, 20.0), 0.2)
+    target = truth(MoffatPSF(**TARGET, angle=35.0), (43, 38), (21.0, 18.5), 0.2)
+    mirrored = matching_kernel(science, Stamp(target[:, ::-1], mirrored=True)).kernel.basis
+    np.testing.assert_array_equal(mirrored, matching_kernel(science, target).kernel.basis)
+
+
 def test_a_model_has_pixels_too():
     """A science PSF that is no stamp: its pixel scale is what the target's stamp is brought to."""
     model, target = GaussianPSF(fwhm=3.5, size=41), MoffatPSF(**TARGET)

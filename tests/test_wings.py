@@ -98,6 +98,8 @@ def test_missing_flux_behind_an_aperture_with_noise():
 def test_a_tiny_or_empty_stamp_has_no_wings():
     assert fit_wings(moffat()[18:27, 15:24]).kind == "none"
     assert fit_wings(-moffat()).kind == "none"
+    for noise in (0.0, 1e-3):
+        assert np.isnan(missing_flux(moffat()[18:27, 15:24], noise)).all()
 
 
 def test_continuation_agrees_with_the_whole_psf():

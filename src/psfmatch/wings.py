@@ -34,6 +34,8 @@ SIGNIFICANCE = 3.0
 MOST_DIFFRACTED = 0.5
 """Limit of the flux beyond r behind an aperture, in units of FWHM/r (0.2 for an open one, more with obstruction)."""
 UNIT_SUM = 1e-6
+SMALLEST = 11
+"""Sides, in pixels, of the smallest stamp in which wings are looked for."""
 SHARES = (1.0, 0.8, 0.65, 0.5)
 """Outer radii, in units of the stamp's, of the windows in which a wing is looked for above the noise."""
 CERTAIN = 0.3
@@ -113,8 +115,8 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     -------
     Wings
     """
-    half, total = min(stamp.shape) // 2, float(stamp.sum())
-    if half < 5 or total <= 0:
+    total = float(stamp.sum())
+    if min(stamp.shape) < SMALLEST or total <= 0:
         return NO_WINGS
     width = fwhm(stamp)
     window = _Window.of(stamp, OUTER)
@@ -152,14 +154,14 @@ def missing_flux(stamp: FloatArray, noise: float = 0.0) -> tuple[float, float]:
     Returns
     -------
     missing, error : float
-        NaN where the wing is lost in the noise: below 5 standard deviations, or known to no better than a factor of
-        two.
+        NaN where the wing is lost in the noise - below 5 standard deviations, or the answer uncertain by more than
+        half - and for stamps below 11 px.
     """
+    if min(stamp.shape) < SMALLEST or not stamp.sum() > 0:
+        return np.nan, np.nan
     if noise <= 0:
         wings = _believed(fit_wings(stamp), float(stamp.sum()))
         return wings.missing, wings.missing_error
-    if min(stamp.shape) < 11 or not stamp.sum() > 0:
-        return np.nan, np.nan
     width = fwhm(stamp)
     best: tuple[float, Wings] | None = None
     for share in SHARES:
@@ -180,10 +182,9 @@ def _noisy_wings(stamp: FloatArray, noise: float, width: float, share: float) ->
     amplitude_error = window.relative_error(noise)
     if not amplitude_error < 1.0 / VISIBLE:
         return None
-    wings, rings = _smooth(window, width, noise), _ring_window(stamp, width)
+    best, rings = _smooth(window, width, noise), _ring_window(stamp, width)
     shift = noise * window.log_radius_error()
-    wings = _like(wings, window, width, 0.0)
-    steep, shallow = (_like(wings, window, width, sign * shift) for sign in (-1.0, 1.0))
+    steep, wings, shallow = (_like(best, window, width, sign * shift) for sign in (-1.0, 0.0, 1.0))
     ringed = all(w.misfit(_smooth(w, width, noise), noise) > RINGED for w in (window, rings))
     if ringed or steep.slope < SHALLOWEST:
         wings = _power_law("diffraction", DIFFRACTION_SLOPE, width)
