@@ -17,14 +17,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psfmatch.convolve import FFT, Convolver, Direct, Planes, convolve, convolve_many
+    from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
     from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
-    from psfmatch.exposure import MASK_PLANES, Exposure, Mask
+    from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
     from psfmatch.fields import Field
     from psfmatch.geometry import Box, Position
     from psfmatch.io import read_exposure, read_kernel, read_psf, write_exposure, write_kernel, write_matched
     from psfmatch.kernel import MatchingKernel
-    from psfmatch.match import Matched, match, matching_kernel
+    from psfmatch.match import Matched, match, matching_kernel, planned_match
     from psfmatch.psf import (
         PSF,
         BasisPSF,
@@ -99,6 +99,7 @@ __all__ = [
     "match",
     "matching_kernel",
     "measure_quality",
+    "planned_match",
     "read_exposure",
     "read_kernel",
     "read_psf",
@@ -110,14 +111,14 @@ __all__ = [
 
 # The rooms of these names, as the type checker reads them above.
 _NAMES = {
-    "convolve": "FFT Convolver Direct Planes convolve convolve_many",
+    "convolve": "FFT Convolver Direct convolve convolve_many",
     "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
-    "exposure": "MASK_PLANES Exposure Mask",
+    "exposure": "MASK_PLANES Exposure Mask Planes",
     "fields": "Field",
     "geometry": "Box Position",
     "io": "read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
     "kernel": "MatchingKernel",
-    "match": "Matched match matching_kernel",
+    "match": "Matched match matching_kernel planned_match",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
     from astropy.wcs import WCS
 
-__all__ = ["MASK_PLANES", "Exposure", "Mask"]
+__all__ = ["MASK_PLANES", "Exposure", "Mask", "Planes"]
 
 MASK_PLANES: Mapping[str, int] = MappingProxyType(
     {
@@ -111,6 +111,14 @@ class Mask:
     def __repr__(self) -> str:
         used = [f"{name} {int(self.any_of(name).sum())}" for name in self.planes if self.any_of(name).any()]
         return f"Mask({self.array.shape[0]} x {self.array.shape[1]}, {', '.join(used) or 'nothing set'})"
+
+
+class Planes(NamedTuple):
+    """Image, variance (or None) and mask as bare arrays (ny, nx): of NumPy, PyTorch or CuPy, or memory maps."""
+
+    image: Any
+    variance: Any
+    mask: Any
 
 
 @dataclass(frozen=True, eq=False)

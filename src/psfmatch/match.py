@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
 from psfmatch.stamps import Stamp, paired
 
-__all__ = ["Matched", "match", "matching_kernel"]
+__all__ = ["Matched", "match", "matching_kernel", "planned_match"]
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ def match(
 ) -> Matched:
     """Give an exposure the PSF of your choice.
 
-    The two PSFs are sampled in cells over the exposure, a kernel that varies over the field is solved for, the
-    exposure is convolved with it, and the match is measured at positions between the cells.
+    The two PSFs are sampled in cells over the exposure, a kernel that varies over the field is solved for and measured
+    at positions between the cells, and the exposure is convolved with it.
 
     Parameters
     ----------
@@ -94,20 +94,40 @@ def match(
     MatchError
         If the kernel cannot be solved (see ``throw``).
     """
+    plan = planned_match(exposure, target, solver=solver, kernel_sum=kernel_sum, throw=throw)
+    start = time.perf_counter()
+    matched = convolve(exposure, plan.kernel, convolver=convolver)
+    log.info("convolved in %.2f s", time.perf_counter() - start)
+    return replace(plan, exposure=matched.replace(psf=plan.exposure.psf))
+
+
+def planned_match(
+    exposure: Exposure, target: Target, *, solver: Solver | None = None, kernel_sum: float = 1.0, throw: bool = True
+) -> Matched:
+    """All of a match but its pixels, before any is touched.
+
+    Parameters and errors are those of `match`.
+
+    Returns
+    -------
+    Matched
+        Whose exposure has the target as its PSF, and the mask planes that the convolution sets, but still the pixels
+        of the input: a plan for `psfmatch.io.matched_output`, into whose planes ``FFT(out=planes)`` convolves a frame
+        larger than the memory.
+    """
     if exposure.psf is None:
         raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
-    if not np.isfinite(exposure.image).any():
+    if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
     wanted = _target(target, exposure.pixel_scale)
     start = time.perf_counter()
     solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
-    solved = time.perf_counter()
-    matched = convolve(exposure, solution.kernel, convolver=convolver)
-    log.info("solved in %.2f s, convolved in %.2f s", solved - start, time.perf_counter() - solved)
+    log.info("solved in %.2f s", time.perf_counter() - start)
     quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
     log.info("%r", quality)
-    psf = with_size(wanted, max(exposure.psf.shape))
-    return Matched(matched.replace(psf=psf), solution.kernel, quality, solution)
+    mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
+    plan = exposure.replace(psf=with_size(wanted, max(exposure.psf.shape)), mask=mask)
+    return Matched(plan, solution.kernel, quality, solution)
 
 
 def matching_kernel(

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from psfmatch.convolve.direct import Direct
 from psfmatch.convolve.fft import FFT
 from psfmatch.convolve.footprint import Convolver
-from psfmatch.convolve.job import Planes
 from psfmatch.exposure import Exposure
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["FFT", "Convolver", "Direct", "Planes", "convolve", "convolve_many"]
+__all__ = ["FFT", "Convolver", "Direct", "convolve", "convolve_many"]
 
 
 def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver | None = None) -> Exposure:

@@ -11,15 +11,15 @@ import numpy as np
 from psfmatch.convolve.arrays import from_device, namespace, native, to_device
 from psfmatch.convolve.blocks import Axis, Blocks
 from psfmatch.convolve.footprint import Bits, Edge, check_sizes
-from psfmatch.convolve.job import Job, Planes
+from psfmatch.convolve.job import Job
 from psfmatch.convolve.local import LocalKernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
-from psfmatch.exposure import Exposure, Mask
+from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.geometry import Box, processors
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["FFT", "Planes"]
+__all__ = ["FFT"]
 
 TOLERANCE = {4: 3e-7, 8: 1e-13}
 BATCH = 64

@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from psfmatch.convolve.arrays import namespace
 from psfmatch.convolve.flags import dilated
 from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
+from psfmatch.exposure import Planes
 
-__all__ = ["Job", "Planes"]
+__all__ = ["Job"]
 
 SAMPLE = 32
 CONTRAST = {4: 1e9, 8: 1e5}
 PART = 1e5
 FEW = 12
-
-
-class Planes(NamedTuple):
-    """Image, variance (or None) and mask of one shape (ny, nx): arrays of NumPy, PyTorch or CuPy, or memory maps."""
-
-    image: Any
-    variance: Any
-    mask: Any
 
 
 @dataclass(frozen=True, eq=False)

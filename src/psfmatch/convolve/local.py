@@ -4,25 +4,30 @@ In a block, which is small against the field, the kernel is a low polynomial of 
 
 ``K(u; x, y) = sum_ij K_ij(u) p_i(x) q_j(y)``,
 
-with p and q Chebyshev polynomials between the block's edges (or the splines that are not zero there).  The terms
-whose images K_ij together are smaller than the tolerance are left out; as ``|p|, |q| <= 1``, this bounds the error
-everywhere.  What is left is convolved by
+with p and q Chebyshev polynomials between the block's edges.  The terms whose images K_ij together are smaller than
+the tolerance are left out; as ``|p|, |q| <= 1``, this bounds the error everywhere.  What is left is convolved by
 
 ``out = sum_i p_i(x) F_x^-1 [ sum_j q_j(y) F_y^-1 [ F[I] F[K_ij] ] ]``,
 
 one inverse transform along y for each term, and one along x for each i.
+
+Weights that are splines are no polynomial in a block that holds knots.  There the terms are the principal images of
+the kernels in the block, each with its own surface: ``p_i(x, y)`` in place of ``p_i(x) q_j(y)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import complex_type, mixed, transforms
 from psfmatch.convolve.blocks import Axis, Batch, Blocks
+from psfmatch.fields import Field
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
 
@@ -30,6 +35,7 @@ __all__ = ["LocalKernel"]
 
 ACCURACY = 5e-7
 TINY = 1e-300
+SAMPLES = 24
 ROUNDING = 0.12 * 2.0**-24
 """Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of
 the 2-norms of image and kernel: measured, for sides of 128 to 400 px and kernels of 11 to 65 px."""
@@ -56,10 +62,11 @@ class LocalKernel:
         self.xp, self.dtype, self.device = xp, dtype, device
         self.fft = transforms(xp)
         self.spectra = self._forward(self._array(kernel.basis))
-        field = kernel.weights
-        self.columns = _axis_terms(blocks.x, lambda p: field.terms_along(x=p, y=p)[0], field.kind == "spline")
-        self.rows = _axis_terms(blocks.y, lambda p: field.terms_along(x=p, y=p)[1], field.kind == "spline")
-        self.sums = np.tensordot(kernel.basis.sum(axis=(1, 2)), field.table, axes=1)
+        self.spline = kernel.weights.kind == "spline"
+        if not self.spline:
+            self.rows = _axis_terms(blocks.y, lambda p: kernel.weights.terms_along(x=p, y=p)[1])
+            self.columns = _axis_terms(blocks.x, lambda p: kernel.weights.terms_along(x=p, y=p)[0])
+        self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ kernel.weights.coefficients, kernel.box, kernel.weights.kind)
         self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
 
     def add_pixels(self, out: Any, place: tuple[int, int], pixels: Sequence[tuple[int, int, float]]) -> None:
@@ -89,8 +96,7 @@ class LocalKernel:
         return self._array(np.stack([self._totals(row, column) for row, column in batch]))
 
     def _totals(self, row: int, column: int) -> FloatArray:
-        (to_y, q), (to_x, p) = self.rows[row], self.columns[column]
-        return np.asarray(q.T @ (to_y @ self.sums @ to_x.T) @ p)
+        return self.sums.on_grid(x=self.blocks.x.positions(column), y=self.blocks.y.positions(row))[0]
 
     def within_frame(self, batch: Batch) -> Any:
         """As `totals`, of the part of the kernel that falls on the frame: by a table of the basis's running sums."""
@@ -124,52 +130,51 @@ class LocalKernel:
             The least brightness in the block that errors are to be compared with.
         """
         xp = self.xp
-        terms, weights, norms = self._expansion(batch)
+        terms = self._surfaces(batch) if self.spline else self._polynomials(batch)
         precise = np.zeros(len(terms), bool)
         if self.dtype != xp.float64:
             with np.errstate(over="ignore"):
                 power = xp.sum(cut * cut, axis=(1, 2))
             ratio = [float(s) ** 0.5 / max(float(f), TINY) for f, s in zip(floor[:, 0, 0], power, strict=True)]
-            precise = np.any(ROUNDING * np.asarray(ratio)[:, None] * norms > ACCURACY, axis=0)
+            precise = np.any(ROUNDING * np.asarray(ratio)[:, None] * terms.norms > ACCURACY, axis=0)
         if not precise.any():
-            return self._summed(self._forward(cut), batch, terms, mixed(xp, self._array(weights), self.spectra))
+            return self._summed(self._forward(cut), terms, mixed(xp, self._array(terms.weights), self.spectra))
         spectrum = self._forward(xp.asarray(cut, dtype=xp.float64))
-        chosen = np.flatnonzero(precise)
-        images = np.tensordot(weights[:, chosen], self.kernel.basis, axes=1)
-        images = self._forward(self._array(images, xp.float64))
-        total = xp.asarray(self._summed(spectrum, batch, [terms[k] for k in chosen], images), dtype=self.dtype)
-        chosen = np.flatnonzero(~precise)
-        if chosen.size:
-            images = mixed(xp, self._array(weights[:, chosen]), self.spectra)
+        some = terms.chosen(precise)
+        images = self._forward(self._array(np.tensordot(some.weights, self.kernel.basis, axes=1), xp.float64))
+        total = xp.asarray(self._summed(spectrum, some, images), dtype=self.dtype)
+        if not precise.all():
+            some = terms.chosen(~precise)
             spectrum = xp.asarray(spectrum, dtype=complex_type(xp, self.dtype))
-            total += self._summed(spectrum, batch, [terms[k] for k in chosen], images)
+            total += self._summed(spectrum, some, mixed(xp, self._array(some.weights), self.spectra))
         return total
 
     def _forward(self, images: Any) -> Any:
         """The transforms of images (..., sy, sx), zero beyond."""
         return self.fft.fft(self.fft.rfft(images, n=self.blocks.x.side, axis=-1), n=self.blocks.y.side, axis=-2)
 
-    def _summed(self, spectrum: Any, batch: Batch, terms: list[tuple[int, int]], images: Any) -> Any:
-        """The sum over terms (j, i) of their images' convolutions times ``q_j(y) p_i(x)``."""
+    def _summed(self, spectrum: Any, terms: _Terms, images: Any) -> Any:
+        """The sum over terms (j, i) of their images' convolutions times ``q_j p_i``."""
         y, x, fft = self.blocks.y, self.blocks.x, self.fft
         dtype = self.xp.float64 if spectrum.dtype == self.xp.complex128 else self.xp.float32
-        q = self._array(np.stack([self.rows[row][1] for row, _ in batch]), dtype)[:, :, :, None]
-        p = self._array(np.stack([self.columns[column][1] for _, column in batch]), dtype)[:, :, None, :]
-        one = 0 if self.kernel.weights.kind != "spline" else None  # the first Chebyshev polynomial
+        q, p = self._array(terms.q, dtype), self._array(terms.p, dtype)
         total = None
-        for i in dict.fromkeys(i for _, i in terms):
+        for i in dict.fromkeys(i for _, i in terms.pairs):
             partial = None
-            for k in (k for k, term in enumerate(terms) if term[1] == i):
-                # What wraps falls into the kernel's margin, which is cut off.
-                image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
-                partial = _added(partial, image if terms[k][0] == one else image * q[:, terms[k][0]])
+            for k, (j, of) in enumerate(terms.pairs):
+                if of == i:
+                    # What wraps falls into the kernel's margin, which is cut off.
+                    image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
+                    partial = _added(partial, image if j == 0 else image * q[:, j, ...])
             image = fft.irfft(partial, n=x.side, axis=2)[:, :, x.kernel - 1 :]
-            total = _added(total, image if i == one else image * p[:, i])
+            total = _added(total, image if i == 0 and not self.spline else image * p[:, i, ...])
         return total
 
-    def _expansion(self, batch: Batch) -> tuple[list[tuple[int, int]], FloatArray, FloatArray]:
-        """Terms (j, i) that any of the blocks needs, their weights (n, n terms, r) and norms (n, n terms)."""
-        table = np.stack([self.rows[r][0] @ self.kernel.weights.table @ self.columns[c][0].T for r, c in batch])
+    def _polynomials(self, batch: Batch) -> _Terms:
+        """The products of Chebyshev polynomials that any of the blocks needs."""
+        rows, columns = [self.rows[row] for row, _ in batch], [self.columns[column] for _, column in batch]
+        table = self.kernel.weights.table
+        table = np.stack([to_y @ table @ to_x.T for (to_y, _), (to_x, _) in zip(rows, columns, strict=True)])
         norms = np.sqrt((table**2).sum(axis=1))
         flat = norms.reshape(len(batch), -1)
         order = np.argsort(flat, axis=1)
@@ -177,7 +182,65 @@ class LocalKernel:
         needed = np.zeros(flat.shape, bool)
         np.put_along_axis(needed, order, sums > self.tolerance * flat.max(axis=1, keepdims=True), axis=1)
         j, i = np.nonzero(needed.any(axis=0).reshape(norms.shape[1:]))
-        return list(zip(j.tolist(), i.tolist(), strict=True)), table[:, :, j, i].transpose(0, 2, 1), norms[:, j, i]
+        return _Terms(
+            list(zip(j.tolist(), i.tolist(), strict=True)),
+            table[:, :, j, i].transpose(0, 2, 1),
+            norms[:, j, i],
+            np.stack([q for _, q in rows])[:, :, :, None],
+            np.stack([p for _, p in columns])[:, :, None, :],
+        )
+
+    def _surfaces(self, batch: Batch) -> _Terms:
+        """The principal images of the kernels at a grid of positions in the blocks, and their weights' surfaces."""
+        places = [(self.blocks.y.positions(row), self.blocks.x.positions(column)) for row, column in batch]
+        field = self.kernel.weights
+        samples = [field.on_grid(x=_thinned(x), y=_thinned(y)).reshape(field.n, -1) for y, x in places]
+        left, values, _ = np.linalg.svd(np.stack(samples), full_matrices=False)
+        tails = np.sqrt(np.cumsum(values[:, ::-1] ** 2, axis=1))[:, ::-1]
+        rank = max(1, int(np.count_nonzero((tails > self.tolerance * tails[:, :1]).any(axis=0))))
+        weights = left[:, :, :rank].transpose(0, 2, 1)
+        surfaces = [
+            Field(w @ field.coefficients, field.box, "spline").on_grid(x=x, y=y)
+            for w, (y, x) in zip(weights, places, strict=True)
+        ]
+        norms = values[:, :rank] / np.sqrt(samples[0].shape[1])
+        return _Terms([(0, k) for k in range(rank)], weights, norms, np.ones((1, 1, 1, 1)), np.stack(surfaces))
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """A kernel in n blocks as a sum over products ``q_j p_i K_ij``.
+
+    Parameters
+    ----------
+    pairs : list of (j, i)
+        The m terms; the function ``q_0`` is 1.
+    weights : array, shape (n, m, r)
+        Of the basis images in K_ij.
+    norms : array, shape (n, m)
+        2-norms of the K_ij, times the size of the functions.
+    q : array, shape (n, j, ny, 1)
+    p : array, shape (n, i, 1 or ny, nx)
+    """
+
+    pairs: list[tuple[int, int]]
+    weights: FloatArray
+    norms: FloatArray
+    q: FloatArray
+    p: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def chosen(self, flags: NDArray[np.bool_]) -> _Terms:
+        """Some of the terms."""
+        pairs = [pair for pair, flag in zip(self.pairs, flags, strict=True) if flag]
+        return replace(self, pairs=pairs, weights=self.weights[:, flags], norms=self.norms[:, flags])
+
+
+def _thinned(positions: FloatArray) -> FloatArray:
+    """Some of the positions of a block, its ends among them."""
+    return positions[np.unique(np.linspace(0, positions.size - 1, SAMPLES).round().astype(int))]
 
 
 def _added(total: Any, image: Any) -> Any:
@@ -187,18 +250,14 @@ def _added(total: Any, image: Any) -> Any:
     return total
 
 
-def _axis_terms(axis: Axis, terms: Any, spline: bool) -> list[tuple[FloatArray, FloatArray]]:
-    """For each block along an axis: the matrix to the local functions' coefficients, and those functions' values."""
-    out = []
+def _axis_terms(axis: Axis, terms: Callable[[FloatArray], FloatArray]) -> list[tuple[FloatArray, FloatArray]]:
+    """For each block along an axis: the matrix to the coefficients of Chebyshev polynomials, and their values."""
+    count = len(terms(axis.positions(0)[:1]))
+    nodes, inverse = _chebyshev(count)
+    out: list[tuple[FloatArray, FloatArray]] = []
     for k in range(axis.count):
         positions = axis.positions(k)
-        if spline:
-            values = terms(positions)
-            out.append((np.diag((values != 0).any(axis=1).astype(float)), values))
-            continue
         middle, half = positions.mean(), max(0.5 * (positions.size - 1), 0.5)
-        count = len(terms(positions[:1]))
-        nodes, inverse = _chebyshev(count)
         values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
         out.append((inverse @ terms(middle + half * nodes).T, values))
     return out

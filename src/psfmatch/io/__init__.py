@@ -2,13 +2,12 @@
 
 from psfmatch.io.exposures import read_exposure
 from psfmatch.io.kernels import read_kernel, read_quality, write_kernel
-from psfmatch.io.outputs import OutputPlanes, exposure_output, matched_output, write_exposure, write_matched
+from psfmatch.io.outputs import exposure_output, matched_output, write_exposure, write_matched
 from psfmatch.io.pairs import read_psf_pair
 from psfmatch.io.psfs import read_psf
 from psfmatch.io.stamps import read_stamp
 
 __all__ = [
-    "OutputPlanes",
     "exposure_output",
     "matched_output",
     "read_exposure",

@@ -30,7 +30,6 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,26 +38,17 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from psfmatch.errors import PsfMatchWarning
-from psfmatch.exposure import Exposure, Mask
+from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
 from psfmatch.io.fits import BLOCK
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 
-__all__ = ["OutputPlanes", "exposure_output", "matched_output", "write_exposure", "write_matched"]
+__all__ = ["exposure_output", "matched_output", "write_exposure", "write_matched"]
 
 Extensions = Callable[[], list[Any]]
 MAPPED_MASKS = ("u1", "i2", "i4", "i8")  # the others are stored with an offset
-
-
-@dataclass(frozen=True, eq=False)
-class OutputPlanes:
-    """The planes of a file that is being written: arrays of zeros, to be filled."""
-
-    image: NDArray[Any]
-    variance: NDArray[Any] | None
-    mask: NDArray[Any]
 
 
 def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = False) -> None:
@@ -109,7 +99,7 @@ def write_matched(matched: Any, path: PathLike, *, overwrite: bool = False) -> N
 
 
 @contextmanager
-def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = False) -> Iterator[OutputPlanes]:
+def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
     """A file as `write_exposure` writes it, whose planes are filled inside the ``with``, in any order.
 
     Parameters
@@ -122,9 +112,10 @@ def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = Fal
 
     Yields
     ------
-    OutputPlanes
-        Big-endian ``numpy.memmap`` of the file, read-only afterwards.  What FITS cannot map, a compressed file or a
-        mask of int8 or of unsigned integers of more than 8 bits, is held in memory and written at the end.
+    Planes
+        Zeros, to be filled: big-endian ``numpy.memmap`` of the file, read-only afterwards.  What FITS cannot map, a
+        compressed file or a mask of int8 or of unsigned integers of more than 8 bits, is held in memory and written
+        at the end.
 
     Examples
     --------
@@ -137,7 +128,7 @@ def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = Fal
 
 
 @contextmanager
-def matched_output(template: Any, path: PathLike, *, overwrite: bool = False) -> Iterator[OutputPlanes]:
+def matched_output(template: Any, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
     """A file as `write_matched` writes it, whose planes are filled inside the ``with``: see `exposure_output`.
 
     Parameters
@@ -167,7 +158,7 @@ def _write(
 @contextmanager
 def _filled(
     template: Exposure, path: PathLike, extensions: Extensions, summary: dict[str, Any], *, overwrite: bool
-) -> Iterator[OutputPlanes]:
+) -> Iterator[Planes]:
     target = Path(path)
     suffix = fits_suffix(target)
     with atomic_output(target, overwrite=overwrite) as out:
@@ -176,7 +167,7 @@ def _filled(
         primary = _primary(template, summary, count + len(more))
         if not suffix and template.mask.array.dtype.newbyteorder("=") in MAPPED_MASKS:
             with _mapped(out, primary, _plane_hdus(template, tiles=False), more) as arrays:
-                yield OutputPlanes(arrays[0], arrays[2] if count == 3 else None, arrays[1])
+                yield Planes(arrays[0], arrays[2] if count == 3 else None, arrays[1])
         else:
             planes = _zeros(template)
             yield planes
@@ -222,9 +213,9 @@ def _header_size(hdu: Any) -> int:
     return len(header.tostring())
 
 
-def _zeros(template: Exposure) -> OutputPlanes:
+def _zeros(template: Exposure) -> Planes:
     planes = (template.image, template.variance, template.mask.array)
-    return OutputPlanes(*(None if p is None else np.zeros(p.shape, p.dtype.newbyteorder("=")) for p in planes))  # type: ignore[arg-type]
+    return Planes(*(None if p is None else np.zeros(p.shape, p.dtype.newbyteorder("=")) for p in planes))
 
 
 def _primary(exposure: Exposure, summary: dict[str, Any], extensions: int) -> fits.PrimaryHDU:
