@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from psfmatch.errors import InputError
 
-__all__ = ["complex_type", "from_device", "mixed", "namespace", "native", "to_device", "transforms"]
+__all__ = ["complex_type", "from_device", "mixed", "namespace", "native", "scaled", "to_device", "transforms"]
 
 
 def namespace(array: Any) -> Any:
@@ -27,11 +28,26 @@ def native(array: Any) -> Any:
 
 def transforms(xp: Any) -> Any:
     """The FFTs of a namespace; SciPy's for NumPy, which are faster along other axes than the last."""
-    if xp is np:
+    return _SciPy() if xp is np else xp.fft
+
+
+class _SciPy:
+    """SciPy's transforms, complex ones in place."""
+
+    def __init__(self) -> None:
         from scipy import fft
 
-        return fft
-    return xp.fft
+        self.rfft, self.irfft = fft.rfft, fft.irfft
+        self.fft, self.ifft = partial(fft.fft, overwrite_x=True), partial(fft.ifft, overwrite_x=True)
+
+
+def scaled(xp: Any, image: Any, factor: Any) -> Any:
+    """Complex times real, broadcast; the image may be overwritten."""
+    if xp is not np:
+        return image * factor
+    parts = image.view(image.real.dtype)
+    parts *= factor
+    return image
 
 
 def complex_type(xp: Any, real: Any) -> Any:

@@ -14,7 +14,7 @@ from psfmatch.convolve.arrays import namespace
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray
 
-__all__ = ["Axis", "Batch", "Blocks"]
+__all__ = ["Axis", "Batch", "Blocks", "fast_length"]
 
 SHORTEST = 256
 KERNELS = 6
@@ -53,13 +53,11 @@ class Axis:
         InputError
             If the block is less than twice the kernel.
         """
-        from scipy.fft import next_fast_len
-
         longest = block or max(SHORTEST, KERNELS * kernel)
         if longest < 2 * kernel:
             raise InputError(f"FFT block={block} is less than twice the kernel's {kernel} px; take a larger block")
         count = -(-length // (longest - kernel + 1))
-        side = int(next_fast_len(-(-length // count) + kernel - 1, real=True))
+        side = fast_length(-(-length // count) + kernel - 1)
         return cls(length, kernel, side, -(-length // (side - kernel + 1)), origin)
 
     @property
@@ -84,6 +82,19 @@ class Axis:
         """The kernel's pixels, first and last + 1, that fall on the frame, for each pixel of the output of a block."""
         index = k * self.step + np.arange(self.step) + self.kernel // 2
         return np.clip(index - self.length + 1, 0, self.kernel), np.clip(index + 1, 0, self.kernel)
+
+
+def fast_length(least: int) -> int:
+    """The least length, not below a given one, whose transforms are fast: a multiple of 16 without factors above 5."""
+    length = -(-least // 16) * 16
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 16
 
 
 Batch = Sequence[tuple[int, int]]

@@ -80,7 +80,7 @@ class Job:
         inside = source.inside(batch)
         inside = inside if inside is None or xp is np else xp.asarray(inside, device=image.device)
         present = good if inside is None else good & inside
-        level = _level(image, present)
+        level = _median(_sample(image), _sample(present))
         # Without its level, the image's rounding errors are those of its contrast.
         image -= level
         whole = bool(xp.all(present)) and (sure is good or bool(xp.all(sure)))
@@ -137,9 +137,10 @@ class Job:
         """Blocks convolved, their outliers on their own."""
         xp = self.xp
         floor = _floor(cut, level)
-        bright = abs(cut) > floor * CONTRAST[8 if cut.dtype == xp.float64 else 4]
-        if not bool(xp.any(bright)):
+        limit = floor * CONTRAST[8 if cut.dtype == xp.float64 else 4]
+        if float(xp.max(cut)) <= float(xp.min(limit)) and -float(xp.min(cut)) <= float(xp.min(limit)):
             return kernel.convolve(cut, batch, floor)
+        bright = abs(cut) > limit
         values = xp.where(bright, cut, xp.zeros_like(cut))
         cut[bright] = 0
         out = kernel.convolve(cut, batch, floor)
@@ -162,20 +163,16 @@ def _sample(cut: Any) -> Any:
     return part.reshape((n, part.shape[1] * part.shape[2]))
 
 
-def _median(values: Any) -> Any:
-    """The median of each row, shape (n, 1, 1); infinities count as absent."""
+def _median(values: Any, present: Any = None) -> Any:
+    """The median of each row (of those present), shape (n, 1, 1)."""
     xp = namespace(values)
-    ordered = xp.sort(values, axis=1)
-    counts = xp.sum(xp.isfinite(values), axis=1).tolist()
-    rows = [row[max(0, (n - 1) // 2)] if n else xp.zeros_like(row[0]) for row, n in zip(ordered, counts, strict=True)]
+    n = values.shape[1]
+    if present is None or bool(xp.all(present)):
+        return xp.sort(values, axis=1)[:, (n - 1) // 2, None, None]
+    ordered = xp.sort(xp.where(present, values, xp.asarray(float("inf"), dtype=values.dtype)), axis=1)
+    counts = [max(0, (int(count) - 1) // 2) if count else None for count in xp.sum(present, axis=1)]
+    rows = [xp.zeros_like(row[0]) if k is None else row[k] for row, k in zip(ordered, counts, strict=True)]
     return xp.stack(rows)[:, None, None]
-
-
-def _level(cut: Any, present: Any) -> Any:
-    """The median of the pixels of each block that are present, shape (n, 1, 1)."""
-    xp = namespace(cut)
-    values, there = _sample(cut), _sample(present)
-    return _median(xp.where(there, values, xp.asarray(float("inf"), dtype=values.dtype)))
 
 
 def _floor(cut: Any, level: Any) -> Any:
@@ -187,8 +184,7 @@ def _floor(cut: Any, level: Any) -> Any:
     if bool(xp.all(floor > 0)):
         return floor
     lit = abs(cut).reshape((cut.shape[0], -1))
-    typical = _median(xp.where(lit > 0, lit, xp.asarray(float("inf"), dtype=lit.dtype)))
-    return xp.where(floor > 0, floor, typical)
+    return xp.where(floor > 0, floor, _median(lit, lit > 0))
 
 
 def _places(flags: Any) -> list[tuple[int, int, int]]:

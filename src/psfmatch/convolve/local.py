@@ -20,14 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import complex_type, mixed, transforms
+from psfmatch.convolve.arrays import complex_type, mixed, scaled, transforms
 from psfmatch.convolve.blocks import Axis, Batch, Blocks
-from psfmatch.fields import Field
+from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
 
@@ -36,6 +36,7 @@ __all__ = ["LocalKernel"]
 ACCURACY = 5e-7
 TINY = 1e-300
 SAMPLES = 24
+MANY = 10
 ROUNDING = 0.12 * 2.0**-24
 """Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of
 the 2-norms of image and kernel: measured, for sides of 128 to 400 px and kernels of 11 to 65 px."""
@@ -62,12 +63,17 @@ class LocalKernel:
         self.xp, self.dtype, self.device = xp, dtype, device
         self.fft = transforms(xp)
         self.spectra = self._forward(self._array(kernel.basis))
+        self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ kernel.weights.coefficients, kernel.box, kernel.weights.kind)
+        self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         self.spline = kernel.weights.kind == "spline"
         if not self.spline:
             self.rows = _axis_terms(blocks.y, lambda p: kernel.weights.terms_along(x=p, y=p)[1])
             self.columns = _axis_terms(blocks.x, lambda p: kernel.weights.terms_along(x=p, y=p)[0])
-        self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ kernel.weights.coefficients, kernel.box, kernel.weights.kind)
-        self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+        self.pairs = [(j, i) for i, j in term_degrees(kernel.weights.order)]
+        self.images = None
+        if kernel.weights.kind == "chebyshev1" and len(self.pairs) <= MANY:
+            images = np.tensordot(kernel.weights.coefficients.T, kernel.basis, axes=1)
+            self.images = self._forward(self._array(images))[None, ...]
 
     def add_pixels(self, out: Any, place: tuple[int, int], pixels: Sequence[tuple[int, int, float]]) -> None:
         """Add to the output (y.step, x.step) of a block what single pixels (row, column, value) that it reads give.
@@ -134,10 +140,12 @@ class LocalKernel:
         precise = np.zeros(len(terms), bool)
         if self.dtype != xp.float64:
             with np.errstate(over="ignore"):
-                power = xp.sum(cut * cut, axis=(1, 2))
+                power = xp.einsum("kyx,kyx->k", cut, cut)
             ratio = [float(s) ** 0.5 / max(float(f), TINY) for f, s in zip(floor[:, 0, 0], power, strict=True)]
             precise = np.any(ROUNDING * np.asarray(ratio)[:, None] * terms.norms > ACCURACY, axis=0)
         if not precise.any():
+            if self.images is not None and len(terms) >= len(self.pairs):
+                return self._summed(self._forward(cut), self._whole_field(batch), self.images)
             return self._summed(self._forward(cut), terms, mixed(xp, self._array(terms.weights), self.spectra))
         spectrum = self._forward(xp.asarray(cut, dtype=xp.float64))
         some = terms.chosen(precise)
@@ -165,16 +173,22 @@ class LocalKernel:
                 if of == i:
                     # What wraps falls into the kernel's margin, which is cut off.
                     image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
-                    partial = _added(partial, image if j == 0 else image * q[:, j, ...])
+                    partial = _added(partial, image if j == 0 else scaled(self.xp, image, q[:, j, ...]))
             image = fft.irfft(partial, n=x.side, axis=2)[:, :, x.kernel - 1 :]
             total = _added(total, image if i == 0 and not self.spline else image * p[:, i, ...])
         return total
+
+    def _whole_field(self, batch: Batch) -> _Terms:
+        """The polynomials of the field itself, whose images are the same in every block."""
+        q, p = [self.rows[row].field for row, _ in batch], [self.columns[column].field for _, column in batch]
+        empty = np.empty((len(batch), 0))
+        return _Terms(self.pairs, empty, empty, np.stack(q)[:, :, :, None], np.stack(p)[:, :, None, :])
 
     def _polynomials(self, batch: Batch) -> _Terms:
         """The products of Chebyshev polynomials that any of the blocks needs."""
         rows, columns = [self.rows[row] for row, _ in batch], [self.columns[column] for _, column in batch]
         table = self.kernel.weights.table
-        table = np.stack([to_y @ table @ to_x.T for (to_y, _), (to_x, _) in zip(rows, columns, strict=True)])
+        table = np.stack([y.matrix @ table @ x.matrix.T for y, x in zip(rows, columns, strict=True)])
         norms = np.sqrt((table**2).sum(axis=1))
         flat = norms.reshape(len(batch), -1)
         order = np.argsort(flat, axis=1)
@@ -186,8 +200,8 @@ class LocalKernel:
             list(zip(j.tolist(), i.tolist(), strict=True)),
             table[:, :, j, i].transpose(0, 2, 1),
             norms[:, j, i],
-            np.stack([q for _, q in rows])[:, :, :, None],
-            np.stack([p for _, p in columns])[:, :, None, :],
+            np.stack([y.local for y in rows])[:, :, :, None],
+            np.stack([x.local for x in columns])[:, :, None, :],
         )
 
     def _surfaces(self, batch: Batch) -> _Terms:
@@ -250,17 +264,31 @@ def _added(total: Any, image: Any) -> Any:
     return total
 
 
-def _axis_terms(axis: Axis, terms: Callable[[FloatArray], FloatArray]) -> list[tuple[FloatArray, FloatArray]]:
-    """For each block along an axis: the matrix to the coefficients of Chebyshev polynomials, and their values."""
+class _AxisTerms(NamedTuple):
+    """The polynomials along one axis of a block.
+
+    Parameters
+    ----------
+    matrix : array, shape (m, m)
+        From coefficients of the field's polynomials to those of the block's.
+    local, field : array, shape (m, n)
+        The block's Chebyshev polynomials, and the field's own, at the block's pixels.
+    """
+
+    matrix: FloatArray
+    local: FloatArray
+    field: FloatArray
+
+
+def _axis_terms(axis: Axis, terms: Callable[[FloatArray], FloatArray]) -> list[_AxisTerms]:
+    """The polynomials along an axis, for each block."""
     count = len(terms(axis.positions(0)[:1]))
     nodes, inverse = _chebyshev(count)
-    out: list[tuple[FloatArray, FloatArray]] = []
-    for k in range(axis.count):
-        positions = axis.positions(k)
-        middle, half = positions.mean(), max(0.5 * (positions.size - 1), 0.5)
-        values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
-        out.append((inverse @ terms(middle + half * nodes).T, values))
-    return out
+    half = max(0.5 * (axis.step - 1), 0.5)
+    u = (np.arange(axis.step) - 0.5 * (axis.step - 1)) / half
+    local = np.polynomial.chebyshev.chebvander(u, count - 1).T
+    blocks = [axis.positions(k) for k in range(axis.count)]
+    return [_AxisTerms(inverse @ terms(p.mean() + half * nodes).T, local, terms(p)) for p in blocks]
 
 
 @lru_cache(maxsize=32)

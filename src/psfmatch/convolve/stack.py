@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.blocks import Axis
+from psfmatch.convolve.blocks import Axis, fast_length
 from psfmatch.convolve.local import ACCURACY, ROUNDING
 from psfmatch.geometry import FloatArray
 
@@ -31,9 +31,7 @@ class Stack:
     @classmethod
     def of(cls, shape: tuple[int, int], kernel: tuple[int, int]) -> Stack:
         """For planes and kernels of these shapes."""
-        from scipy.fft import next_fast_len
-
-        sides = [int(next_fast_len(n + k - 1, real=True)) for n, k in zip(shape, kernel, strict=True)]
+        sides = [fast_length(n + k - 1) for n, k in zip(shape, kernel, strict=True)]
         return cls(*(Axis(n, k, side, 1, 0) for n, k, side in zip(shape, kernel, sides, strict=True)))
 
     def cut(self, planes: Sequence[Any], batch: Sequence[int], dtype: Any) -> NDArray[Any]:
