@@ -1,6 +1,8 @@
 """Nothing below knows what stands above it."""
 
 import ast
+import pickle
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ ROWS = (
     ("solve", "convolve", "warp", "noise", "io", "plots"),
     ("quality", "stars"),
     ("cells",),
-    ("exposure",),
+    ("exposure", "stamps"),
     ("psf", "kernel", "wings", "stamp_noise"),
     ("fields", "moments", "prepare"),
     ("geometry", "errors"),
@@ -28,7 +30,10 @@ ROWS = (
 ALLOWED = {("geometry", "errors")}
 HEIGHT = {room: len(ROWS) - k for k, row in enumerate(ROWS) for room in row}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-HEAVY = ("matplotlib", "dask", "reproject", "photutils", "lsst", "piff", "galsim", "rich")
+HEAVY = (
+    "numpy", "scipy", "astropy", "threadpoolctl",
+    "matplotlib", "dask", "reproject", "photutils", "lsst", "piff", "galsim", "rich",
+)  # fmt: skip
 
 
 def imports(source: str) -> set[str]:
@@ -65,8 +70,62 @@ def test_the_rule_can_be_broken():
     assert not wrong("cells", imports("if TYPE_CHECKING:\n    from psfmatch.match import Matched"))
 
 
-@pytest.mark.parametrize("module", ["psfmatch", "psfmatch.cli"])
-def test_import_is_light(module):
-    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import psfmatch", "from psfmatch.cli import main; main(['--help'], standalone_mode=False)"],
+    ids=["import", "--help"],
+)
+def test_start_is_light(code):
+    assert run(f"{code}\nimport sys; print([m for m in {HEAVY!r} if m in sys.modules])").splitlines()[-1] == "[]"
+
+
+def test_optional_packages_wait_for_their_use():
+    loaded = "[m for m in ('matplotlib', 'dask', 'reproject', 'photutils', 'lsst', 'rich') if m in sys.modules]"
+    assert run(f"from psfmatch import *\nimport sys; print({loaded})").strip() == "[]"
+
+
+def test_names_are_listed_alike():
+    """For the type checker, for ``import *``, and for what loads them."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    assert [(f"psfmatch.{room}", names.split()) for room, names in psfmatch._NAMES.items()] == [
+        (node.module, [name.name for name in node.names]) for node in block.body
+    ]
+    assert set(psfmatch._ROOMS) == set(psfmatch.__all__) <= set(dir(psfmatch))
+
+
+def test_functions_stay_functions_whatever_is_imported_first():
+    """Two of them have the name of their module, which Python binds to the package once it is loaded."""
+    code = """
+import sys, psfmatch, importlib
+for first in {modules!r}:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "psfmatch"]:
+        del sys.modules[name]
+    importlib.import_module(first)
+    import psfmatch
+    for name in ("match", "convolve"):
+        importlib.import_module("psfmatch." + name)
+        function = getattr(psfmatch, name)
+        assert function is getattr(sys.modules["psfmatch." + name], name), first
+        assert callable(function), first
+"""
+    modules = [
+        ".".join(("psfmatch", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in FILES
+    ]
+    run(code.format(modules=modules))
+
+
+def test_names_behave_as_if_loaded_at_once():
+    names = {}
+    exec("from psfmatch import *", names)
+    assert set(psfmatch.__all__) <= set(names)
+    assert pickle.loads(pickle.dumps(psfmatch.match)) is psfmatch.match is names["match"]
+    assert "measure_quality" in pydoc.plain(pydoc.render_doc(psfmatch))
+    with pytest.raises(AttributeError, match="no attribute 'mathc'"):
+        psfmatch.mathc  # noqa: B018

@@ -68,13 +68,14 @@ def test_match_writes_what_the_library_gives(run, image, tmp_path):
 
 def test_json_is_one_object(run, image, tmp_path):
     out = tmp_path / "out.fits"
-    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", out, "--json", "--kernel-sum", 2.5, "-v")
+    sums = ("--kernel-sum", 2.5, "--set", "solver.flux=unit")
+    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", out, "--json", *sums, "-v")
     values = one_json(result)
     assert values["ok"] is True
     (report,) = values["images"]
     assert report["output"] == str(out)
     assert report["outcome"] in ("OK", "TOLERANCE_NOT_REACHED")
-    assert report["quality"]["median"]["kernel_sum"] == pytest.approx(2.5, rel=0.03)
+    assert report["quality"]["median"]["kernel_sum"] == pytest.approx(2.5, rel=1e-12)
     assert 0 < report["quality"]["worst"]["residual"] < 0.1
 
 
@@ -326,8 +327,13 @@ def test_kernel_between_stamps_of_other_pixels(run, tmp_path):
     assert values["ok"] is True
     assert values["target_scale"] == 6.0
     kernel = psfmatch.read_kernel(out).stamps(x=0, y=0)[0]
+    stamps = (psfmatch.Stamp(i, s, center="centroid") for i, s in ((science, 4.0), (target, 6.0)))
+    np.testing.assert_array_equal(kernel, psfmatch.matching_kernel(*stamps).kernel.stamps(x=0, y=0)[0])
     width = psfmatch.moments.moments_fwhm(kernel)
     assert width == pytest.approx(np.sqrt((3.5 * 1.5) ** 2 - 3.0**2), rel=0.02)
+    assert run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", "-o", out, "--overwrite").exit_code == 0
+    plain = psfmatch.matching_kernel(science, target).kernel.stamps(x=0, y=0)
+    np.testing.assert_array_equal(psfmatch.read_kernel(out).stamps(x=0, y=0), plain)
     few = run("kernel", tmp_path / "s.fits", tmp_path / "t.fits", "--target-angle", 5, "-o", tmp_path / "l.fits")
     assert few.exit_code == 2
     assert "--science-angle" in few.stderr

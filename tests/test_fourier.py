@@ -197,6 +197,16 @@ def test_the_sum_of_the_kernel_is_what_is_asked_for():
     assert solution.kernel.sums(x=0, y=0)[0] == pytest.approx(2.5)
 
 
+def test_the_flux_beyond_the_stamps_is_reported():
+    science, target = MoffatPSF(fwhm=4.0, beta=2.5), MoffatPSF(fwhm=5.0, beta=3.0)
+    first, second = stamp(science, (39, 43)), stamp(target, (47, 41))
+    statistics = matching_kernel(first / first.sum(), second / second.sum(), solver=Fourier()).statistics
+    for name, cut in (("science", first), ("target", second)):
+        truth = 1.0 / cut.sum() - 1.0
+        assert abs(statistics[f"missing_flux_{name}"] - truth) < 1.5 * statistics[f"missing_flux_error_{name}"]
+    assert "missing_flux_target" not in matching_kernel(first, target, solver=Fourier(), throw=False).statistics
+
+
 def test_windows():
     f = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.6])
     expected = {

@@ -65,7 +65,7 @@ def make_matched():
     kernel = MatchingKernel(rng.normal(size=(3, 5, 7)), Field(rng.normal(size=(3, 6)), BOX))
     quality = Quality(*rng.uniform(size=(8, 4)))
     solution = SimpleNamespace(
-        outcome=Outcome.OK, statistics={"order": 2, "condition_number": 1.5e3, "sigmas": np.ones(3)}
+        outcome=Outcome.OK, statistics={"order": 2, "condition_number": 1.5e3, "missing": np.nan, "sigmas": np.ones(3)}
     )
     target = MoffatPSF(fwhm=3.0, beta=3.5, ellipticity=0.2, angle=20.0)
     return SimpleNamespace(exposure=make_exposure(psf=target), kernel=kernel, quality=quality, solution=solution)
@@ -110,6 +110,7 @@ def test_matched_header_says_how_good_it_is(tmp_path):
         assert header["QRESIDM"] == np.median(matched.quality.residual)
         assert header["QNGAINW"] == matched.quality.noise_gain.max()
         assert hdus["KERNEL"].header["STAT ORDER"] == 2
+        assert hdus["KERNEL"].header["STAT MISSING"] is None
         assert hdus["MASK"].header["MP_BRIGHT_OBJECT"] == 13
         assert (hdus["IMAGE"].header["LTV1"], hdus["IMAGE"].header["LTV2"]) == (-2047, 12)
         assert all("CHECKSUM" in hdu.header and "DATASUM" in hdu.header for hdu in hdus)

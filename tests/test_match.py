@@ -8,6 +8,7 @@ from psfmatch import (
     Box,
     Direct,
     Exposure,
+    FreeForm,
     FunctionPSF,
     GaussianPSF,
     ImagePSF,
@@ -71,11 +72,13 @@ def test_a_target_in_words_uses_the_pixel_scale():
         match(e.replace(wcs=None), "moffat:fwhm=1.25arcsec,beta=3.5")
 
 
-def test_identity_when_the_exposure_has_the_target_already():
+@pytest.mark.parametrize(("tolerance", "residual", "worst"), [(1e-3, 8.5e-4, 1.7e-3), (1e-4, 9.5e-5, 7e-5)])
+def test_identity_when_the_exposure_has_the_target_already(tolerance, residual, worst):
+    """As near as the tolerance asks: with the default of 1e-3 the kernel is a little smoother than one pixel."""
     image, _ = stars()
-    matched = match(Exposure(image, box=BOX, psf=SCIENCE), SCIENCE)
-    assert matched.quality.worst["residual"] < 1e-3
-    np.testing.assert_allclose(matched.exposure.image, image, atol=2e-3 * image.max())
+    matched = match(Exposure(image, box=BOX, psf=SCIENCE), SCIENCE, solver=FreeForm(tolerance=tolerance))
+    assert matched.quality.worst["residual"] < residual
+    np.testing.assert_allclose(matched.exposure.image, image, atol=worst * image.max())
 
 
 def test_a_small_frame_is_matched_like_a_large_one():

@@ -160,7 +160,13 @@ def test_of_a_pair_the_science_stamp_is_not_interpolated():
     science, target = truth(narrow, (30, 37), (14.7, 18.4)), truth(wide, (44, 41), (20.1, 21.6))
     for ratio, angle in ((1.0, 0.0), (0.6, 0.0), (1.0, 40.0), (1.3, -25.0)):
         first, second = prepared_pair(
-            science, target, science_scale=ratio, target_scale=1.0, angle=angle, center="centroid"
+            science,
+            target,
+            science_scale=ratio,
+            target_scale=1.0,
+            angle=angle,
+            science_center="centroid",
+            target_center="centroid",
         )
         np.testing.assert_array_equal(first, np.pad(science, ((0, 1), (0, 0))))
         turned = MoffatPSF(fwhm=4.0, beta=3.5, ellipticity=0.1, angle=20.0 + angle)

@@ -6,7 +6,7 @@ import pytest
 import psfmatch
 from psfmatch.errors import InputError
 from psfmatch.stamp_noise import denoised, stamp_noise
-from psfmatch.wings import continued, extended, fit_wings
+from psfmatch.wings import continued, extended, fit_wings, missing_flux
 
 SHAPE = (45, 39)
 
@@ -65,9 +65,41 @@ def test_noise_makes_no_wings(seed):
     assert fit_wings(image, stamp_noise(image)).missing == 0.0
 
 
+@pytest.mark.parametrize("peak_to_noise", [3000.0, 1000.0, 300.0])
+@pytest.mark.parametrize(("beta", "fwhm"), [(2.5, 3.2), (3.0, 4.0), (4.0, 5.0)])
+def test_missing_flux_beyond_a_noisy_stamp(beta, fwhm, peak_to_noise):
+    """The median is nearly true, and the error tells how far a single one may be off."""
+    image = moffat(beta, fwhm)
+    truth = 1.0 / image.sum() - 1.0
+    images = [noisy(image, peak_to_noise, seed) for seed in range(25)]
+    missing, error = np.array([missing_flux(i, stamp_noise(i)) for i in images]).T
+    assert np.median(missing) == pytest.approx(truth, rel=0.25)
+    assert np.median(error) < 0.5 * truth
+    assert np.sqrt(np.mean(((missing - truth) / error) ** 2)) < 1.6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wing_lost_in_the_noise_is_not_made_up(seed):
+    for psf, peak_to_noise in (
+        (psfmatch.GaussianPSF(fwhm=4.0), 300.0),
+        (psfmatch.MoffatPSF(fwhm=3.0, beta=4.0), 100.0),
+    ):
+        image = noisy(stamp(psf), peak_to_noise, seed)
+        assert np.isnan(missing_flux(image, stamp_noise(image))).all()
+
+
+def test_missing_flux_behind_an_aperture_with_noise():
+    image = airy()
+    missing, error = np.array([missing_flux(noisy(image, 1000.0, seed), image.max() / 1000.0) for seed in range(9)]).T
+    assert np.median(missing) == pytest.approx(1.0 / image.sum() - 1.0, rel=0.3)
+    assert (np.abs(missing - 1.0 / image.sum() + 1.0) < 2.0 * error).all()
+
+
 def test_a_tiny_or_empty_stamp_has_no_wings():
     assert fit_wings(moffat()[18:27, 15:24]).kind == "none"
     assert fit_wings(-moffat()).kind == "none"
+    for noise in (0.0, 1e-3):
+        assert np.isnan(missing_flux(moffat()[18:27, 15:24], noise)).all()
 
 
 def test_continuation_agrees_with_the_whole_psf():
@@ -86,6 +118,8 @@ def test_a_stamp_with_less_than_unit_sum_is_believed():
     doubtful, wings = continued(0.9 * image, (101, 91))
     np.testing.assert_array_equal(doubtful[28:-28, 26:-26], 0.9 * image)
     assert wings.missing == pytest.approx(fit_wings(image).missing)
+    assert missing_flux(image)[0] == pytest.approx(1.0 / image.sum() - 1.0)
+    assert missing_flux(0.9 * image)[0] == wings.missing
 
 
 def test_extending_to_a_smaller_or_even_shape_is_refused():

@@ -7,40 +7,49 @@
 >>> import psfmatch
 >>> matched = psfmatch.match(exposure, "moffat:fwhm=5,beta=3.5")  # doctest: +SKIP
 >>> matched.quality  # doctest: +SKIP
+
+The public names stand here one by one, and each is loaded when it is first asked for.
 """
 
-from psfmatch.convolve import FFT, Convolver, Direct, convolve
-from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
-from psfmatch.exposure import MASK_PLANES, Exposure, Mask
-from psfmatch.fields import Field
-from psfmatch.geometry import Box, Position
-from psfmatch.io import read_exposure, read_kernel, read_psf, write_exposure, write_kernel, write_matched
-from psfmatch.kernel import MatchingKernel
-from psfmatch.match import Matched, match, matching_kernel
-from psfmatch.psf import (
-    PSF,
-    BasisPSF,
-    DoubleGaussianPSF,
-    FunctionPSF,
-    GaussianPSF,
-    GridPSF,
-    ImagePSF,
-    MoffatPSF,
-)
-from psfmatch.quality import Quality, measure_quality
-from psfmatch.solve import (
-    PCA,
-    AlardLupton,
-    Clipping,
-    Fourier,
-    FreeForm,
-    Outcome,
-    Padding,
-    Regularization,
-    Solution,
-    Solver,
-)
-from psfmatch.target import TargetCost, common_target, target_cost
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
+    from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
+    from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
+    from psfmatch.fields import Field
+    from psfmatch.geometry import Box, Position
+    from psfmatch.io import read_exposure, read_kernel, read_psf, write_exposure, write_kernel, write_matched
+    from psfmatch.kernel import MatchingKernel
+    from psfmatch.match import Matched, match, matching_kernel, planned_match
+    from psfmatch.psf import (
+        PSF,
+        BasisPSF,
+        DoubleGaussianPSF,
+        FunctionPSF,
+        GaussianPSF,
+        GridPSF,
+        ImagePSF,
+        MoffatPSF,
+    )
+    from psfmatch.quality import Quality, measure_quality
+    from psfmatch.solve import (
+        PCA,
+        AlardLupton,
+        Clipping,
+        Fourier,
+        FreeForm,
+        Outcome,
+        Padding,
+        Regularization,
+        Solution,
+        Solver,
+    )
+    from psfmatch.stamps import Stamp
+    from psfmatch.target import TargetCost, common_target, target_cost
 
 __version__ = "0.1.0"
 
@@ -74,6 +83,7 @@ __all__ = [
     "Outcome",
     "PSFError",
     "Padding",
+    "Planes",
     "Position",
     "PsfMatchError",
     "PsfMatchWarning",
@@ -81,12 +91,15 @@ __all__ = [
     "Regularization",
     "Solution",
     "Solver",
+    "Stamp",
     "TargetCost",
     "common_target",
     "convolve",
+    "convolve_many",
     "match",
     "matching_kernel",
     "measure_quality",
+    "planned_match",
     "read_exposure",
     "read_kernel",
     "read_psf",
@@ -95,3 +108,44 @@ __all__ = [
     "write_kernel",
     "write_matched",
 ]
+
+# The rooms of these names, as the type checker reads them above.
+_NAMES = {
+    "convolve": "FFT Convolver Direct convolve convolve_many",
+    "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
+    "exposure": "MASK_PLANES Exposure Mask Planes",
+    "fields": "Field",
+    "geometry": "Box Position",
+    "io": "read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
+    "kernel": "MatchingKernel",
+    "match": "Matched match matching_kernel planned_match",
+    "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
+    "quality": "Quality measure_quality",
+    "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",
+    "stamps": "Stamp",
+    "target": "TargetCost common_target target_cost",
+}
+_ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}
+
+
+class _Package(ModuleType):
+    """Loads a name, or a room that has public names, when it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _ROOMS and name not in _NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=self)
+        module = import_module(f"{__name__}.{_ROOMS.get(name, name)}")
+        setattr(self, name, getattr(module, name) if name in _ROOMS else module)
+        return self.__dict__[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python binds a module to its package once it is loaded: `match` and `convolve` stay functions all the same.
+        if name in _ROOMS and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__, *_NAMES})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
     from astropy.wcs import WCS
 
-__all__ = ["MASK_PLANES", "Exposure", "Mask"]
+__all__ = ["MASK_PLANES", "Exposure", "Mask", "Planes"]
 
 MASK_PLANES: Mapping[str, int] = MappingProxyType(
     {
@@ -36,7 +36,7 @@ class Mask:
     Parameters
     ----------
     array : array of integers, shape (ny, nx)
-        Bit ``k`` of a pixel is plane ``k``; bits without a name are kept.
+        Bit ``k`` of a pixel is plane ``k``; bits without a name are kept.  Byte order and memory maps: see `Exposure`.
     planes : mapping of str to int
         The bit of each named plane (default: Rubin's, `MASK_PLANES`).
 
@@ -62,7 +62,7 @@ class Mask:
         bits = sorted(planes.values())
         if len(set(bits)) != len(bits) or (bits and not 0 <= bits[0] <= bits[-1] < 63):
             raise InputError(f"mask planes {planes}: every plane needs a bit of its own, 0 to 62")
-        object.__setattr__(self, "array", frozen(array))
+        object.__setattr__(self, "array", frozen(_native(array)))
         object.__setattr__(self, "planes", MappingProxyType(planes))
 
     @classmethod
@@ -103,12 +103,22 @@ class Mask:
             wanted = MASK_PLANES.get(name, -1)
             planes[name] = wanted if wanted >= 0 and wanted not in taken else min(set(range(63)) - taken)
             taken.add(planes[name])
-        needed = np.min_scalar_type(1 << max(planes.values()))
-        return Mask(self.array.astype(np.promote_types(needed, self.array.dtype), copy=False), planes)
+        highest = 1 << max(planes.values())
+        if highest <= np.iinfo(self.array.dtype).max:
+            return Mask(self.array, planes)
+        return Mask(self.array.astype(np.promote_types(np.min_scalar_type(highest), self.array.dtype)), planes)
 
     def __repr__(self) -> str:
         used = [f"{name} {int(self.any_of(name).sum())}" for name in self.planes if self.any_of(name).any()]
         return f"Mask({self.array.shape[0]} x {self.array.shape[1]}, {', '.join(used) or 'nothing set'})"
+
+
+class Planes(NamedTuple):
+    """Image, variance (or None) and mask as bare arrays (ny, nx): of NumPy, PyTorch or CuPy, or memory maps."""
+
+    image: Any
+    variance: Any
+    mask: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +129,7 @@ class Exposure:
     ----------
     image : array, shape (ny, nx)
         Pixel values; integers become float32, floats keep their precision.  NaN marks pixels without data.
+        Arrays are brought into the machine's byte order, but for ``numpy.memmap`` of floats, which stay in their file.
     variance : array, shape (ny, nx), optional
         Variance of every pixel, in the image's unit squared; not negative (infinity: no information).
     mask : Mask or array of integers, optional
@@ -159,15 +170,14 @@ class Exposure:
             variance = _plane(self.variance, "variance")
             if variance.shape != shape:
                 raise InputError(f"variance of shape {variance.shape} does not fit the image of shape {shape}")
-            with np.errstate(invalid="ignore"):
-                negative = np.count_nonzero(variance < 0)
+            negative = negatives(variance)
             if negative:
                 raise InputError(
                     f"variance is negative in {negative} pixels (least {np.nanmin(variance):.3g}); "
                     "give the variance, with NaN or infinity where there is no information"
                 )
             object.__setattr__(self, "variance", variance)
-        mask: Any = np.zeros(shape, np.int32) if self.mask is None else self.mask
+        mask: Any = np.broadcast_to(np.int32(0), shape) if self.mask is None else self.mask
         if not isinstance(mask, Mask):
             mask = Mask(mask)
         if mask.array.shape != shape:
@@ -258,15 +268,15 @@ class Exposure:
         if self.psf is not None:
             stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
         data = CCDData(
-            np.array(self.image),
+            _copy(self.image),
             unit=self.unit or "adu",
-            uncertainty=None if self.variance is None else VarianceUncertainty(np.array(self.variance)),
+            uncertainty=None if self.variance is None else VarianceUncertainty(_copy(self.variance)),
             mask=self.mask.array != 0,
             wcs=self.wcs,
             psf=stamp,
             meta={**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)},
         )
-        data.flags = np.array(self.mask.array)
+        data.flags = _copy(self.mask.array)
         return data
 
 
@@ -279,7 +289,20 @@ def _plane(values: ArrayLike, name: str) -> FloatArray:
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         exact = array.dtype.kind in "biu" and array.dtype.itemsize > 2
         array = array.astype(np.float64 if exact else np.float32)
-    return frozen(array.astype(array.dtype.newbyteorder("="), copy=False))
+    return frozen(_native(array))
+
+
+def _copy(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy in memory, in the machine's byte order."""
+    return np.array(array, array.dtype.newbyteorder("="))
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array in the machine's byte order, or as it is where it is a ``numpy.memmap`` or a part of one."""
+    base: Any = array
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    return array if isinstance(base, np.memmap) else array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _variance_of(data: NDData) -> FloatArray | None:
@@ -308,7 +331,14 @@ def inverse(weight: FloatArray) -> FloatArray:
     InputError
         If a weight is negative.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if (weight < 0).any():
-            raise InputError(f"inverse variance is negative in {np.count_nonzero(weight < 0)} pixels")
-        return np.where(weight > 0, 1.0 / weight, np.inf).astype(weight.dtype)
+    if negative := negatives(weight):
+        raise InputError(f"inverse variance is negative in {negative} pixels")
+    variance = np.full(weight.shape, np.inf, np.result_type(weight, np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.divide(1.0, weight, out=variance, where=weight > 0)
+
+
+def negatives(values: FloatArray) -> int:
+    """How many values are negative, counted without a temporary plane where none is."""
+    with np.errstate(invalid="ignore"):
+        return int(np.count_nonzero(values < 0)) if np.fmin.reduce(values, axis=None) < 0 else 0

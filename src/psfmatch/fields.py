@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -147,11 +148,36 @@ class Field:
         px, py = as_positions(x, y)
         return self.coefficients @ terms_at(px, py, order=self.order, box=self.box, kind=self.kind)
 
-    def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
-        """The functions at every combination of columns ``x`` and rows ``y``: shape (n, len(y), len(x))."""
-        u, v = _scaled(np.asarray(x, float), np.asarray(y, float), self.box, self.kind)
-        px, py = _axis_terms(u, self.order, self.kind), _axis_terms(v, self.order, self.kind)
+    @cached_property
+    def table(self) -> FloatArray:
+        """The coefficients by function along y and function along x: shape (n, order + 1, order + 1)."""
         square = np.zeros((self.n, self.order + 1, self.order + 1))
         for k, (i, j) in enumerate(term_degrees(self.order, self.kind)):
             square[:, j, i] = self.coefficients[:, k]
-        return py.T @ square @ px
+        return square
+
+    def terms_along(self, *, x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """The functions of one coordinate that the terms are products of.
+
+        Parameters
+        ----------
+        x, y : array
+            Columns (nx,) and rows (ny,).
+
+        Returns
+        -------
+        array, shape (order + 1, nx)
+            Along x.
+        array, shape (order + 1, ny)
+            Along y.
+        """
+        u, v = _scaled(np.asarray(x, float), np.asarray(y, float), self.box, self.kind)
+        return _axis_terms(u, self.order, self.kind), _axis_terms(v, self.order, self.kind)
+
+    def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """The functions at every combination of columns ``x`` and rows ``y``: shape (n, len(y), len(x))."""
+        along_x, along_y = self.terms_along(x=x, y=y)
+        if self.kind != "spline":
+            return along_y.T @ self.table @ along_x
+        at_x, at_y = along_x.any(axis=1), along_y.any(axis=1)  # few are not zero on a small grid
+        return along_y[at_y].T @ self.table[:, at_y][:, :, at_x] @ along_x[at_x]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF, ImagePSF, as_psf, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
+from psfmatch.stamps import Stamp, paired
 
-__all__ = ["Matched", "match", "matching_kernel"]
+__all__ = ["Matched", "match", "matching_kernel", "planned_match"]
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ def match(
 ) -> Matched:
     """Give an exposure the PSF of your choice.
 
-    The two PSFs are sampled in cells over the exposure, a kernel that varies over the field is solved for, the
-    exposure is convolved with it, and the match is measured at positions between the cells.
+    The two PSFs are sampled in cells over the exposure, a kernel that varies over the field is solved for and measured
+    at positions between the cells, and the exposure is convolved with it.
 
     Parameters
     ----------
@@ -93,36 +94,61 @@ def match(
     MatchError
         If the kernel cannot be solved (see ``throw``).
     """
+    plan = planned_match(exposure, target, solver=solver, kernel_sum=kernel_sum, throw=throw)
+    start = time.perf_counter()
+    matched = convolve(exposure, plan.kernel, convolver=convolver)
+    log.info("convolved in %.2f s", time.perf_counter() - start)
+    return replace(plan, exposure=matched.replace(psf=plan.exposure.psf))
+
+
+def planned_match(
+    exposure: Exposure, target: Target, *, solver: Solver | None = None, kernel_sum: float = 1.0, throw: bool = True
+) -> Matched:
+    """All of a match but its pixels, before any is touched.
+
+    Parameters and errors are those of `match`.
+
+    Returns
+    -------
+    Matched
+        Whose exposure has the target as its PSF, and the mask planes that the convolution sets, but still the pixels
+        of the input: a plan for `psfmatch.io.matched_output`, into whose planes ``FFT(out=planes)`` convolves a frame
+        larger than the memory.
+    """
     if exposure.psf is None:
         raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
-    if not np.isfinite(exposure.image).any():
+    if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
     wanted = _target(target, exposure.pixel_scale)
     start = time.perf_counter()
     solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
-    solved = time.perf_counter()
-    matched = convolve(exposure, solution.kernel, convolver=convolver)
-    log.info("solved in %.2f s, convolved in %.2f s", solved - start, time.perf_counter() - solved)
+    log.info("solved in %.2f s", time.perf_counter() - start)
     quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
     log.info("%r", quality)
-    psf = with_size(wanted, max(exposure.psf.shape))
-    return Matched(matched.replace(psf=psf), solution.kernel, quality, solution)
+    mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
+    plan = exposure.replace(psf=with_size(wanted, max(exposure.psf.shape)), mask=mask)
+    return Matched(plan, solution.kernel, quality, solution)
 
 
 def matching_kernel(
-    science: PSF | ArrayLike,
-    target: PSF | ArrayLike,
+    science: PSF | ArrayLike | Stamp,
+    target: PSF | ArrayLike | Stamp,
     *,
     box: Box | None = None,
     solver: Solver | None = None,
     throw: bool = True,
 ) -> Solution:
-    """The kernel that turns one PSF into another; no exposure is needed.
+    """The kernel that turns one PSF into another and moves nothing; no exposure is needed.
+
+    Stamps may be of any size, even or odd, with the source anywhere.  The target's is brought to the pixels and the
+    orientation of the science stamp (see `psfmatch.prepare`), and the kernel is in the pixels of the science PSF.
+    Stamps of odd size on one grid, whose sources lie within 0.1 px of the middle, are taken as they are.
 
     Parameters
     ----------
-    science, target : PSF or array
-        Models, or plain stamps (sy, sx) of odd size.
+    science, target : PSF, array or Stamp
+        Models; plain stamps (sy, sx); or stamps with the scale, position angle and parity of their pixels (see
+        `Stamp`).  A model is centred as it is, `ImagePSF` too: it keeps a shift that is meant.
     box : Box, optional
         The region over which the PSFs vary; default the pixel at the origin, enough for PSFs that do not vary.
     solver : Solver, optional
@@ -141,10 +167,21 @@ def matching_kernel(
         If the kernel cannot be solved.
     PSFError
         If a stamp cannot be used as a PSF.
+    InputError
+        If only one of the position angles is known, or a target that is no stamp has a scale or an angle.
+
+    Examples
+    --------
+    Two stamps on pixels of 0.2 and 0.3 arcsec, the second of even size:
+
+    >>> from psfmatch import GaussianPSF, Stamp
+    >>> science = Stamp(GaussianPSF(fwhm=3.5).stamps(x=0, y=0)[0], pixel_scale=0.2)
+    >>> target = Stamp(np.pad(GaussianPSF(fwhm=4.0).stamps(x=0, y=0)[0], (0, 1)), pixel_scale=0.3)
+    >>> matching_kernel(science, target).kernel.shape
+    (17, 17)
     """
-    region = Box(0, 0, 1, 1) if box is None else box
-    chosen = solver
-    return _solve(as_psf(science), as_psf(target), region, chosen, 1.0, throw)
+    pair = paired(science, target)
+    return _solve(pair.science, pair.target, Box(0, 0, 1, 1) if box is None else box, solver, 1.0, throw)
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
@@ -153,7 +190,7 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
         if not LEAST_SUM <= total <= MOST_SUM:
             warnings.warn(
                 f"the {name} PSF's stamp has the sum {total:.4g}: it is believed, and scales the flux. If it is not "
-                "normalised, use ImagePSF(image, normalize=True)",
+                "normalised, use Stamp or ImagePSF(image, normalize=True)",
                 PsfMatchWarning,
                 stacklevel=3,
             )

@@ -18,13 +18,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import make_interp_spline
 from scipy.ndimage import map_coordinates
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.geometry import FloatArray, Position
 
-__all__ = ["Center", "measured_center", "prepared", "prepared_pair"]
+__all__ = ["Center", "checked_image", "measured_center", "prepared", "prepared_pair"]
 
 Center = Literal["auto", "centroid", "middle"] | tuple[float, float]
 
@@ -72,7 +71,7 @@ def prepared(
     InputError
         If the scales or the angle are out of range, or the centre lies outside the stamp.
     """
-    image = _checked(stamp)
+    image = checked_image(stamp)
     ratio = _ratio(pixel_scale, to_scale)
     if not np.isfinite(angle):
         raise InputError(f"angle={angle!r}: give degrees")
@@ -93,7 +92,9 @@ def prepared_pair(
     science_scale: float | None = None,
     target_scale: float | None = None,
     angle: float = 0.0,
-    center: Center = "auto",
+    mirrored: bool = False,
+    science_center: Center = "auto",
+    target_center: Center = "auto",
 ) -> tuple[FloatArray, FloatArray]:
     """Two stamps on the pixels of the first, such that the kernel between them moves nothing.
 
@@ -110,8 +111,10 @@ def prepared_pair(
         Sizes of their pixels, in one unit.  Both or none.
     angle : float
         Degrees by which the target is turned, from +x towards +y.
-    center : {"auto", "centroid", "middle"} or (y, x)
-        Where the source is in either stamp, as for `prepared`.
+    mirrored : bool
+        Mirror the target in x, before it is turned.
+    science_center, target_center : {"auto", "centroid", "middle"} or (y, x)
+        Where the source is in each stamp, as for `prepared`.
 
     Returns
     -------
@@ -123,12 +126,14 @@ def prepared_pair(
     PSFError, InputError
         As `prepared`.
     """
-    first, second = _checked(science), _checked(target)
+    first, second = checked_image(science), checked_image(target)
     ratio = _ratio(target_scale, science_scale)
-    here, there = _origin(first, center), _origin(second, center)
+    here, there = _origin(first, science_center), _origin(second, target_center)
+    if mirrored:
+        second, there = second[:, ::-1], Position(there.y, second.shape[1] - 1 - there.x)
     pixel, pixel_there = (Position(round(c.y), round(c.x)) for c in (here, there))
     dy, dx = here.y - pixel.y, here.x - pixel.x
-    snap = 0.0 if center == "centroid" else SNAP
+    snap = 0.0 if "centroid" in (science_center, target_center) else SNAP
     apart = max(abs(there.y - pixel_there.y - dy), abs(there.x - pixel_there.x - dx))
     if ratio == 1.0 and not angle % 360.0 and apart <= snap:
         origin = pixel_there
@@ -147,7 +152,7 @@ def measured_center(stamp: ArrayLike, *, iterations: int = 100) -> Position:
     PSFError
         If the stamp is not a finite image with positive flux, or the centroid does not settle within it.
     """
-    image = _checked(stamp)
+    image = checked_image(stamp)
     core = image > 0.5 * image.max()
     variance = max(0.5, np.count_nonzero(core) / (2.0 * np.pi * np.log(2.0)))  # of a Gaussian with this area
     rows, columns = (np.arange(n, dtype=float) for n in image.shape)
@@ -167,7 +172,14 @@ def measured_center(stamp: ArrayLike, *, iterations: int = 100) -> Position:
     raise PSFError("the centroid of the PSF stamp does not settle; is there one source in it? Give its centre")
 
 
-def _checked(stamp: ArrayLike) -> FloatArray:
+def checked_image(stamp: ArrayLike) -> FloatArray:
+    """The stamp in double precision, if it is one finite image of real numbers with positive flux.
+
+    Raises
+    ------
+    PSFError
+        If it is not.
+    """
     image = np.asarray(stamp)
     if image.ndim != 2 or image.dtype.kind not in "iuf":
         raise PSFError(f"PSF stamp of shape {image.shape} and type {image.dtype}: give one image of real numbers")
@@ -233,6 +245,8 @@ def _resampled(image: FloatArray, origin: Position, ratio: float) -> FloatArray:
 
 
 def _resampled_axis(image: FloatArray, center: float, ratio: float, axis: int) -> FloatArray:
+    from scipy.interpolate import make_interp_spline  # slow to load
+
     n = image.shape[axis]
     reach = max(center + 0.5, n - 0.5 - center) / ratio
     half = max(0, int(np.ceil(reach - 0.5 - 1e-9)))

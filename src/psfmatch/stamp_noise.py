@@ -6,7 +6,7 @@ from functools import cache
 from math import comb
 
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from psfmatch.errors import PSFError
 from psfmatch.geometry import FloatArray
@@ -127,6 +127,8 @@ def denoised(stamp: FloatArray, noise: float) -> FloatArray:
 
 def _fitted_moffat(stamp: FloatArray) -> FloatArray:
     """The elliptical Moffat profile nearest to the stamp; zeros where the fit fails."""
+    from scipy import optimize  # slow to load
+
     y, x = (g.ravel().astype(float) for g in np.indices(stamp.shape))
     y, x = y - stamp.shape[0] // 2, x - stamp.shape[1] // 2
     values, peak = stamp.ravel(), float(stamp.max())

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import optimize
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, odd_shape, resized
 from psfmatch.moments import fwhm
 
-__all__ = ["Wings", "continued", "extended", "fit_wings"]
+__all__ = ["Wings", "continued", "extended", "fit_wings", "missing_flux"]
 
 WingKind = Literal["moffat", "gaussian", "diffraction", "none"]
 
@@ -35,6 +34,16 @@ SIGNIFICANCE = 3.0
 MOST_DIFFRACTED = 0.5
 """Limit of the flux beyond r behind an aperture, in units of FWHM/r (0.2 for an open one, more with obstruction)."""
 UNIT_SUM = 1e-6
+SMALLEST = 11
+"""Sides, in pixels, of the smallest stamp in which wings are looked for."""
+SHARES = (1.0, 0.8, 0.65, 0.5)
+"""Outer radii, in units of the stamp's, of the windows in which a wing is looked for above the noise."""
+CERTAIN = 0.3
+"""Relative error from the noise that is not worth a window further in, from where more must be extrapolated."""
+VISIBLE, LARGEST_ERROR = 5.0, 0.5
+"""A wing is lost below this significance in a window, or where the flux beyond has a larger relative error."""
+MODEL_ERRORS = {"moffat": 0.1, "gaussian": 0.1, "diffraction": 0.3, "none": 0.0}
+"""Relative errors of the flux beyond noiseless Moffat profiles and diffraction patterns."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,11 @@ class Wings:
             return self.scale**2 * self.profile(r)
         return (self.scale**2 + r**2) * self.profile(r) / (self.slope - 2.0)
 
+    @property
+    def missing_error(self) -> float:
+        """How far ``missing`` may be off because the PSF is not what its wings are taken for; noise not included."""
+        return MODEL_ERRORS[self.kind] * self.missing
+
 
 NO_WINGS = Wings("none", 0.0, np.inf, 1.0, 0.0)
 
@@ -101,42 +115,119 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     -------
     Wings
     """
-    half, total = min(stamp.shape) // 2, float(stamp.sum())
-    if half < 5 or total <= 0:
+    total = float(stamp.sum())
+    if min(stamp.shape) < SMALLEST or total <= 0:
         return NO_WINGS
     width = fwhm(stamp)
-    outer, inner = _Window.of(stamp, OUTER), _Window.of(stamp, min(max(INNER, FIRST_DARK_RING * width / half), 0.5))
-    wings, window = _moffat(outer, width), outer
-    slope, misfit = wings.slope, outer.misfit(wings, noise)
-    if slope > STEEP and outer.misfit(_gaussian(outer), noise) < misfit:
-        wings = _gaussian(outer)
-        misfit = outer.misfit(wings, noise)
-    if misfit > RINGED or slope < SHALLOWEST:
-        wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), inner
+    window = _Window.of(stamp, OUTER)
+    wings = _smooth(window, width, noise)
+    if window.misfit(wings, noise) > RINGED or wings.slope < SHALLOWEST:
+        wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), _ring_window(stamp, width)
     error = SIGNIFICANCE * noise * float(np.linalg.norm(window.weight))
     if window.flux <= error:
         return NO_WINGS
     wings = replace(wings, amplitude=window.amplitude(wings) * (1.0 - (error / window.flux) ** 2))
-    missing = _flux_beyond_border(wings, stamp.shape) / total
+    return _with_missing(wings, stamp, width)
+
+
+def missing_flux(stamp: FloatArray, noise: float = 0.0) -> tuple[float, float]:
+    """The flux beyond the border of a stamp, as a fraction of the flux in it, and its standard error.
+
+    Of a noiseless stamp, what `continued` finds: a sum below 1 says what is missing, as long as the wings agree with
+    it within a factor of two.  The sum of a noisy stamp says nothing, and its wings are fitted as `fit_wings` does,
+    in the widest window, out to the border or to a part of the way, in which the noise leaves the answer certain to
+    30 %, or else in the most certain one.  The error is that of the two weighted sums on which the fit rests,
+    ``sum w v`` and ``sum w v ln r``, under white noise, and that of the model: 10 %, or 30 % behind an aperture.
+    A second, shallower wing that the noise hides is in neither the answer nor its error.
+
+    Over Moffat profiles of beta 2.5 to 4 and FWHM 3 to 5 px on 31 to 51 px, with noise of 1/3000 to 1/300 of the
+    peak, the median is true to 20 %, the error 10 to 45 %, and the root mean square of (estimate - truth) / error
+    0.2 to 1.3, wherever a wing is seen in more than half of the cases.
+
+    Parameters
+    ----------
+    stamp : array
+        Image of a PSF, of odd size, centred, *not* denoised.
+    noise : float
+        Standard deviation per pixel.
+
+    Returns
+    -------
+    missing, error : float
+        NaN where the wing is lost in the noise - below 5 standard deviations, or the answer uncertain by more than
+        half - and for stamps below 11 px.
+    """
+    if min(stamp.shape) < SMALLEST or not stamp.sum() > 0:
+        return np.nan, np.nan
+    if noise <= 0:
+        wings = _believed(fit_wings(stamp), float(stamp.sum()))
+        return wings.missing, wings.missing_error
+    width = fwhm(stamp)
+    best: tuple[float, Wings] | None = None
+    for share in SHARES:
+        found = _noisy_wings(stamp, noise, width, share)
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+        if best is not None and best[0] <= CERTAIN:
+            break
+    if best is None or best[0] > LARGEST_ERROR:
+        return np.nan, np.nan
+    error, wings = best
+    return wings.missing, float(np.hypot(error * wings.missing, wings.missing_error))
+
+
+def _noisy_wings(stamp: FloatArray, noise: float, width: float, share: float) -> tuple[float, Wings] | None:
+    """The relative error that noise makes in the flux beyond, and the wings seen in a window; None if not visible."""
+    window = _Window.of(stamp, OUTER, share)
+    amplitude_error = window.relative_error(noise)
+    if not amplitude_error < 1.0 / VISIBLE:
+        return None
+    best, rings = _smooth(window, width, noise), _ring_window(stamp, width)
+    shift = noise * window.log_radius_error()
+    steep, wings, shallow = (_like(best, window, width, sign * shift) for sign in (-1.0, 0.0, 1.0))
+    ringed = all(w.misfit(_smooth(w, width, noise), noise) > RINGED for w in (window, rings))
+    if ringed or steep.slope < SHALLOWEST:
+        wings = _power_law("diffraction", DIFFRACTION_SLOPE, width)
+        return rings.relative_error(noise), _with_missing(_scaled(wings, rings), stamp, width)
+    low, middle, high = (_with_missing(_scaled(w, window), stamp, width) for w in (steep, wings, shallow))
+    if not middle.missing > 0:
+        return None
+    spread = max(high.missing - middle.missing, middle.missing - low.missing) / middle.missing
+    return float(np.hypot(amplitude_error, spread)), middle
+
+
+def _scaled(wings: Wings, window: _Window) -> Wings:
+    return replace(wings, amplitude=window.amplitude(wings))
+
+
+def _ring_window(stamp: FloatArray, width: float) -> _Window:
+    """From outside the core to the border, so that it holds many rings."""
+    half = min(stamp.shape) // 2
+    return _Window.of(stamp, min(max(INNER, FIRST_DARK_RING * width / half), 0.5))
+
+
+def _with_missing(wings: Wings, stamp: FloatArray, width: float) -> Wings:
+    """The wings with the flux beyond the stamp, limited behind an aperture to what can be there."""
+    missing = _flux_beyond_border(wings, stamp.shape) / float(stamp.sum())
     if wings.kind == "diffraction":
-        cut = min(1.0, MOST_DIFFRACTED * width / max(half * missing, 1e-300))
+        cut = min(1.0, MOST_DIFFRACTED * width / max(min(stamp.shape) // 2 * missing, 1e-300))
         return replace(wings, amplitude=cut * wings.amplitude, missing=cut * missing)
     return replace(wings, missing=missing)
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The pixels between a fraction of the stamp's radius and its border, and their weights."""
+    """The pixels between a fraction of the stamp's radius and its border, or a part of that, and their weights."""
 
     weight: FloatArray
     radius: FloatArray
     values: FloatArray
 
     @classmethod
-    def of(cls, stamp: FloatArray, inner: float) -> _Window:
+    def of(cls, stamp: FloatArray, inner: float, share: float = 1.0) -> _Window:
         """A Hann window in radius times r^2, so that every ring of an r^-3 profile counts alike."""
         radius = _radius(stamp.shape)
-        r = radius / (min(stamp.shape) // 2)
+        r = radius / (share * (min(stamp.shape) // 2))
         weight = np.sin(np.pi * np.clip((r - inner) / (1.0 - inner), 0.0, 1.0)) ** 2 * r**2
         inside = (r > inner) & (r < 1.0)
         return cls(weight[inside], radius[inside], stamp[inside])
@@ -146,15 +237,28 @@ class _Window:
         """The weighted sum of the pixels."""
         return float((self.weight * self.values).sum())
 
+    def relative_error(self, noise: float) -> float:
+        """Of the flux, under white noise; infinite where there is none."""
+        return noise * float(np.linalg.norm(self.weight)) / self.flux if self.flux > 0 else np.inf
+
+    def log_radius_error(self) -> float:
+        """The standard error of the pixels' mean of ln r, under white noise of unit variance."""
+        lever = np.log(self.radius) - self.mean_log_radius(self.values)
+        return float(np.linalg.norm(self.weight * lever)) / self.flux
+
     def mean_log_radius(self, values: FloatArray) -> float:
         """The mean of ln r of some values under the weights; NaN where their sum is not positive."""
         weighted = self.weight * values
         total = float(weighted.sum())
         return float((weighted * np.log(self.radius)).sum()) / total if total > 0 else np.nan
 
-    def parameter(self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float) -> float:
-        """The parameter that gives the profile the pixels' mean of ln r, or the limit that comes closest."""
-        wanted = self.mean_log_radius(self.values)
+    def parameter(
+        self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float, shift: float = 0.0
+    ) -> float:
+        """The parameter that gives the profile the pixels' mean of ln r (shifted), or the limit that comes closest."""
+        from scipy import optimize  # slow to load
+
+        wanted = self.mean_log_radius(self.values) + shift
 
         def excess(p: float) -> float:
             return self.mean_log_radius(profile(p, self.radius)) - wanted
@@ -190,18 +294,33 @@ def _power_law(kind: WingKind, slope: float, width: float) -> Wings:
     return Wings(kind, 1.0, slope, float(0.5 * width / np.sqrt(2.0 ** (2.0 / slope) - 1.0)), 0.0)
 
 
-def _moffat(window: _Window, width: float) -> Wings:
-    slope = window.parameter(lambda p, r: _power_law("moffat", p, width).profile(r), 1.5, STEEPEST)
+def _smooth(window: _Window, width: float, noise: float) -> Wings:
+    """A Moffat wing, unless it is steep and a Gaussian one follows the pixels more closely."""
+    moffat = _moffat(window, width)
+    if moffat.slope <= STEEP:
+        return moffat
+    return min(moffat, _gaussian(window), key=lambda wings: window.misfit(wings, noise))
+
+
+def _like(wings: Wings, window: _Window, width: float, shift: float) -> Wings:
+    """A wing of the same kind for another mean of ln r, of finite flux."""
+    if wings.kind == "gaussian":
+        return _gaussian(window, shift)
+    return _power_law("moffat", max(_moffat(window, width, shift).slope, DIFFRACTION_SLOPE), width)
+
+
+def _moffat(window: _Window, width: float, shift: float = 0.0) -> Wings:
+    slope = window.parameter(lambda p, r: _power_law("moffat", p, width).profile(r), 1.5, STEEPEST, shift)
     return _power_law("moffat", slope, width)
 
 
-def _gaussian(window: _Window) -> Wings:
+def _gaussian(window: _Window, shift: float = 0.0) -> Wings:
     least = float(window.radius.min())
 
     def profile(log_curvature: float, r: FloatArray) -> FloatArray:
         return np.exp(-np.exp(log_curvature) * (r**2 / least**2 - 1.0))
 
-    curvature = np.exp(window.parameter(profile, np.log(1e-3), np.log(MOST_CURVED)))
+    curvature = np.exp(window.parameter(profile, np.log(1e-3), np.log(MOST_CURVED), shift))
     scale = least / np.sqrt(2.0 * curvature)
     return Wings("gaussian", float(np.exp(0.5 * (least / scale) ** 2)), np.inf, float(scale), 0.0)
 
@@ -249,12 +368,16 @@ def continued(stamp: FloatArray, shape: tuple[int, int], noise: float = 0.0) -> 
     array, Wings
         The wings are those of the returned array; its ``missing`` is relative to the flux in the original stamp.
     """
-    wings, total = fit_wings(stamp, noise), float(stamp.sum())
-    scale = 1.0
-    if abs(total - 1.0) <= UNIT_SUM:
-        scale = 1.0 / (1.0 + wings.missing)
-    elif wings.missing > 0 and 0.5 <= (1.0 / total - 1.0) / wings.missing <= 2.0:
-        believed = 1.0 / total - 1.0
-        wings = replace(wings, amplitude=wings.amplitude * believed / wings.missing, missing=believed)
+    total = float(stamp.sum())
+    wings = _believed(fit_wings(stamp, noise), total)
+    scale = 1.0 / (1.0 + wings.missing) if abs(total - 1.0) <= UNIT_SUM else 1.0
     wings = replace(wings, amplitude=wings.amplitude * scale)
     return extended(stamp * scale, shape, wings), wings
+
+
+def _believed(wings: Wings, total: float) -> Wings:
+    """The wings with the flux that a stamp of this sum lacks to 1, where the fit agrees within a factor of two."""
+    lacking = 1.0 / total - 1.0
+    if abs(total - 1.0) <= UNIT_SUM or not (wings.missing > 0 and 0.5 <= lacking / wings.missing <= 2.0):
+        return wings
+    return replace(wings, amplitude=wings.amplitude * lacking / wings.missing, missing=lacking)

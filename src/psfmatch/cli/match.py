@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from psfmatch.cli.figures import print_quality, solution_values
 from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
 
 if TYPE_CHECKING:
+    from psfmatch.exposure import Exposure
     from psfmatch.match import Matched
 
 __all__ = ["match", "output_paths"]
@@ -39,7 +42,15 @@ PLANES = ("psf", "weight", "variance", "mask")
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--kernel-sum", type=float, default=1.0, show_default=True, help="The factor by which flux is scaled.")
 @set_option
-@config_option("psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "overwrite", "throw")
+@config_option(
+    "psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "memmap", "overwrite", "throw"
+)
+@click.option(
+    "--memmap/--no-memmap",
+    default=None,
+    help="Leave the pixels in the files and convolve strip by strip, in little memory, to the same result.  Default: "
+    "where the image's file is larger than an eighth of the memory.  Works for FITS files that are not compressed.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 @click.option(
     "--throw/--no-throw",
@@ -49,7 +60,8 @@ PLANES = ("psf", "weight", "variance", "mask")
 @verb
 def match(
     console: Console, /, images: Sequence[Path], target: str, output: str, format_: str | None, kernel_sum: float,
-    settings: Sequence[str], config: dict[str, Any], overwrite: bool, throw: bool, **planes: Sequence[str],
+    settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool, throw: bool,
+    **planes: Sequence[str],
 ) -> int:  # fmt: skip
     """Match the PSF of each IMAGE to one target PSF.
 
@@ -90,12 +102,16 @@ def match(
             reports.append(report)
             with console.guard(str(image)) as failure:
                 step(f"{image.name}: reading")
-                exposure = psfmatch.read_exposure(image, format=format_, **dict(zip(PLANES, given, strict=True)))
+                belongs = dict(zip(PLANES, given, strict=True))
+                mapped = _is_large(image) if memmap is None else memmap
+                exposure = psfmatch.read_exposure(image, format=format_, memmap=mapped, **belongs)
                 step(f"{image.name}: matching")
-                matched = psfmatch.match(exposure, target, kernel_sum=kernel_sum, throw=throw, **parts)
-                step(f"{image.name}: writing")
+                matched = psfmatch.planned_match(
+                    exposure, target, solver=parts["solver"], kernel_sum=kernel_sum, throw=throw
+                )
+                step(f"{image.name}: convolving and writing")
                 out.parent.mkdir(parents=True, exist_ok=True)
-                psfmatch.io.write_matched(matched, out, overwrite=overwrite)
+                _convolve(exposure, matched, out, parts["convolver"], mapped=mapped, overwrite=overwrite)
                 good = matched.solution.outcome.ok
                 matches[_stem(image)] = matched
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
@@ -120,6 +136,28 @@ def match(
         console.line(f"{count} of {len(images)} images matched")
     console.result({"command": "match", "ok": code == OK, "target": target, "images": reports})
     return code
+
+
+def _is_large(image: Path) -> bool:
+    """Whether the file is larger than an eighth of the memory."""
+    file = Path(re.sub(r"\[[^]]*\]$", "", str(image)))
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or not file.exists():
+        return False
+    return 8 * file.stat().st_size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _convolve(exposure: Exposure, plan: Matched, out: Path, convolver: Any, *, mapped: bool, overwrite: bool) -> None:
+    """Convolve an exposure as planned, and write it: strip by strip into the file, or as a whole."""
+    import psfmatch
+
+    convolver = psfmatch.FFT() if convolver is None else convolver
+    if mapped and isinstance(convolver, psfmatch.FFT):
+        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes:
+            psfmatch.convolve(exposure, plan.kernel, convolver=replace(convolver, out=planes))
+        return
+    matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
+    psfmatch.io.write_matched(replace(plan, exposure=matched), out, overwrite=overwrite)
 
 
 def output_paths(images: Sequence[Path], output: str, *, overwrite: bool) -> list[Path]:

@@ -134,7 +134,7 @@ def _inputs(
 def _read(source: str, psf: str | None) -> tuple[Input, float | None]:
     """An image with its PSF, or else a PSF, and the size of a pixel in arcsec."""
     from psfmatch.errors import FormatError, InputError, PSFError
-    from psfmatch.io import read_exposure, read_psf, stamp_geometry
+    from psfmatch.io import read_exposure, read_psf, read_stamp
 
     try:
         exposure = read_exposure(source, psf=psf)
@@ -145,7 +145,8 @@ def _read(source: str, psf: str | None) -> tuple[Input, float | None]:
     if exposure.psf is not None:
         return exposure, exposure.pixel_scale
     try:
-        return read_psf(source), stamp_geometry(source).scale
+        found, stamp = read_psf(source), read_stamp(source)
+        return found, None if stamp is None else stamp.pixel_scale
     except PSFError as error:
         raise InputError(f"{source}: an image without a PSF model (give --psf), or a bad stamp: {error}") from error
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psfmatch.convolve.direct import Direct
 from psfmatch.convolve.fft import FFT
 from psfmatch.convolve.footprint import Convolver
 from psfmatch.exposure import Exposure
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["FFT", "Convolver", "Direct", "convolve"]
+__all__ = ["FFT", "Convolver", "Direct", "convolve", "convolve_many"]
 
 
 def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver | None = None) -> Exposure:
@@ -37,3 +39,30 @@ def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver
         If the image is smaller than the kernel.
     """
     return (FFT() if convolver is None else convolver).convolve(exposure, kernel)
+
+
+def convolve_many(
+    exposures: Sequence[Exposure], kernels: Sequence[MatchingKernel], *, convolver: FFT | None = None
+) -> list[Exposure]:
+    """Convolve many small exposures, such as cut-outs of sources, each with its own kernel.
+
+    Exposures and kernels of one shape are stacked, which is several times faster than `convolve` on each.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+    kernels : sequence of MatchingKernel
+        As many.
+    convolver : FFT, optional
+        Its options.
+
+    Returns
+    -------
+    list of Exposure
+
+    Raises
+    ------
+    InputError
+        If the numbers differ, or an image is smaller than its kernel.
+    """
+    return (FFT() if convolver is None else convolver).convolve_many(exposures, kernels)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.footprint import Edge, Sums, check_sizes, finish, usable
+from psfmatch.convolve.footprint import Bits, Edge, Sums, check_sizes, finish, usable
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
@@ -39,8 +39,8 @@ class Direct:
         """
         check_sizes(exposure, kernel)
         mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
-        excluded = mask.bits(*(name for name in self.exclude if name in mask.planes))
-        good, sure = usable(exposure.image, exposure.variance, mask.array, excluded, self.edge)
+        bits = Bits.of(mask, self.exclude)
+        good, sure = usable(exposure.image, exposure.variance, mask.array, bits.excluded, self.edge)
         planes = [np.where(good, exposure.image, 0.0).astype(float), good.astype(float)]
         variance = exposure.variance
         noise = None if variance is None else np.where(sure, variance, 0.0).astype(float)
@@ -65,7 +65,7 @@ class Direct:
         with np.errstate(divide="ignore", invalid="ignore"):
             kept = sums[1] / totals
         result = Sums(sums[0], None if noise is None else sums[2], kept, beyond, missing, unsure)
-        finish(result, spread, mask, self.edge)
+        finish(result, spread, bits, self.edge)
         image = result.image.astype(exposure.image.dtype)
         if variance is not None and result.variance is not None:
             variance = result.variance.astype(variance.dtype)

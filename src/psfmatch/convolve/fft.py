@@ -1,36 +1,41 @@
-"""Convolution by FFT in blocks: the kernel of every output pixel, exactly, at the price of one FFT a basis image."""
+"""Convolution by FFT in blocks, with the kernel of every output pixel."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import fft
 
-from psfmatch.convolve.footprint import Edge, Sums, check_sizes, finish, usable
+from psfmatch.convolve.arrays import from_device, namespace, native, to_device
+from psfmatch.convolve.blocks import Axis, Blocks
+from psfmatch.convolve.footprint import Bits, Edge, check_sizes
+from psfmatch.convolve.job import Job
+from psfmatch.convolve.local import LocalKernel
+from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
-from psfmatch.exposure import Exposure, Mask
-from psfmatch.geometry import Box, FloatArray, processors
+from psfmatch.exposure import Exposure, Mask, Planes
+from psfmatch.geometry import Box, processors
 from psfmatch.kernel import MatchingKernel
 
 __all__ = ["FFT"]
 
-OUTLIER = 1e5
-OUTLIER_LEVEL = 1e3
-OUTLIER_SHARE = 0.05
+TOLERANCE = {4: 3e-7, 8: 1e-13}
+BATCH = 64
+SHARE = 0.3
+STACKED = 4
+LARGEST_STACKED = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class FFT:
-    """``out(x) = sum_r w_r(x) (B_r * I)(x)``: every basis image by FFT, its weight evaluated at every output pixel.
+    """``out(x) = sum_u K(u; x) I(x - u)`` in blocks: in each, the kernel's variation by as few terms as it takes.
 
-    Planes are convolved in their own precision, the image without its level.  Pixels that would spoil their block
-    through rounding never enter a transform: NaN and infinities are missing pixels; values beyond 1e5 times the
-    block's spread and 1e3 times its level are convolved by direct summation.  So a bad pixel acts inside its own
-    footprint only.
+    Planes are convolved in their own precision, the image without its level; where a block holds stars so bright that
+    their rounding errors would exceed 1e-6 of its faint pixels, in double precision.  NaN and infinities are missing
+    pixels, and values beyond all contrast (1e9; 1e5 in planes of 64 bit) are convolved on their own, brightness by
+    brightness.  So a bad pixel acts inside its own footprint only.
 
     Parameters
     ----------
@@ -43,25 +48,37 @@ class FFT:
     block : int, optional
         Side of the transforms in pixels; default by the kernel's size.
     threads : int, optional
-        Blocks convolved at a time; default one for each processor.
-    tolerance : float
-        Relative error at which the kernel's basis is truncated.
+        Blocks convolved at a time; default one for each processor.  The result does not depend on it.
+    tolerance : float, optional
+        The largest change of the kernel at any pixel, in the 2-norm over its pixels and relative to that of the
+        kernel, at which terms are left out; default 3e-7 for planes of 32 bit, 1e-13 for 64.
     variance_tolerance : float
         The same for the kernel of the variance, K^2.
+    device : str, optional
+        Where PyTorch is to do it: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``.  Default: NumPy and SciPy.
+    out : Planes, optional
+        Arrays to write to, of the exposure's shape and types (memory maps, for frames larger than the memory).
+        Default: new ones.
     """
 
     edge: Edge = "renormalize"
     exclude: tuple[str, ...] = ("NO_DATA",)
     block: int | None = None
     threads: int | None = None
-    tolerance: float = 1e-8
-    variance_tolerance: float = 3e-5
+    tolerance: float | None = None
+    variance_tolerance: float = 5e-5
+    device: str | None = None
+    out: Planes | None = None
 
     def __post_init__(self) -> None:
         if self.edge not in ("renormalize", "nan"):
             raise InputError(f"FFT edge {self.edge!r}: choose renormalize or nan")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"FFT threads={self.threads}: at least 1")
+        for name in ("tolerance", "variance_tolerance"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise InputError(f"FFT {name}={value!r}: must lie in [0, 1)")
 
     def convolve(self, exposure: Exposure, kernel: MatchingKernel) -> Exposure:
         """The exposure convolved with the kernel of every output pixel.
@@ -71,213 +88,124 @@ class FFT:
         Raises
         ------
         InputError
-            If the image is smaller than the kernel, or the block than twice the kernel.
+            If the image is smaller than the kernel, the block than twice the kernel, ``out`` has another shape, or
+            the device cannot be used.
         """
         check_sizes(exposure, kernel)
-        job = _Job(self, exposure, kernel)
-        blocks = job.blocks()
-        with ThreadPoolExecutor(min(len(blocks), self.threads or processors())) as pool:
-            for _ in pool.map(job.run, blocks):
-                pass
-        return exposure.replace(image=job.image, variance=job.variance, mask=Mask(job.spread, job.mask.planes))
-
-
-class _Job:
-    """One convolution: the transforms of the kernels, and the planes that the blocks are written to."""
-
-    def __init__(self, options: FFT, exposure: Exposure, kernel: MatchingKernel) -> None:
-        self.options, self.exposure = options, exposure
-        ky, kx = kernel.shape
-        self.half = ky // 2, kx // 2
-        self.side = tuple(_side(k, n, options.block) for k, n in zip(kernel.shape, exposure.shape, strict=True))
-        self.mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
-        self.excluded = self.mask.bits(*(name for name in options.exclude if name in self.mask.planes))
-        self.support = kernel.support
-        self.kernel = _Transformed(kernel.compressed(options.tolerance), self.side)
-        self.image = np.empty_like(exposure.image)
-        self.spread = np.empty_like(self.mask.array)
-        self.variance = None
-        if exposure.variance is not None:
-            self.variance = np.empty_like(exposure.variance)
-            self.squared = _Transformed(kernel.squared(options.variance_tolerance), self.side)
-
-    def blocks(self) -> list[Box]:
-        """The output, cut into boxes (of array indices) that fit a transform with the kernel's margin."""
-        (ny, nx), (hy, hx) = self.exposure.shape, self.half
-        step_y, step_x = self.side[0] - 2 * hy, self.side[1] - 2 * hx
-        return [
-            Box(y, x, min(y + step_y, ny), min(x + step_x, nx))
-            for y in range(0, ny, step_y)
-            for x in range(0, nx, step_x)
-        ]
-
-    def run(self, block: Box) -> None:
-        """Convolve one block and write it."""
-        exposure = self.exposure
-        out = slice(block.y0, block.y1), slice(block.x0, block.x1)
-        flags = self._cut(self.mask.array, block)
-        image = self._cut(exposure.image, block)
-        noise = None if exposure.variance is None else self._cut(exposure.variance, block)
-        inside = self._inside(block)
-        good, sure = usable(image, noise, flags, self.excluded, self.options.edge)
-        whole = inside is None and bool(good.all()) and bool(sure.all())
-        present = good if inside is None else good & inside
-        # Without its level, the image's rounding errors are those of its contrast.
-        level = image.dtype.type(_level(image[present]))
-        image -= level
-        image[~present] = 0.0
-        x = np.arange(block.x0, block.x1, dtype=float) + exposure.box.x0
-        y = np.arange(block.y0, block.y1, dtype=float) + exposure.box.y0
-        weights = self.kernel.weights(x, y, image.dtype)
-        totals = self.kernel.totals(weights)
-        sums = Sums(self.kernel.apply(image, weights), None)
-        if noise is not None:
-            noise[~sure] = 0.0
-            sums.variance = self.squared.apply(noise, self.squared.weights(x, y, noise.dtype))
-            np.maximum(sums.variance, 0.0, out=sums.variance)
-        spread = _dilated(flags, self.support)
-        if whole:
-            sums.image += level * totals
+        mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
+        planes = Planes(exposure.image, exposure.variance, mask.array)
+        if self.device is None:
+            done = self.convolve_planes(planes, kernel, box=exposure.box, bits=Bits.of(mask, self.exclude))
         else:
-            sums.beyond = np.zeros(block.shape, bool) if inside is None else _dilated(~inside, self.support)
-            sums.missing, sums.unsure = (
-                _dilated(~a if inside is None else inside & ~a, self.support) for a in (good, sure)
+            there = Planes(*(None if p is None else to_device(p, self.device) for p in planes))
+            there = self.convolve_planes(there, kernel, box=exposure.box, bits=Bits.of(mask, self.exclude))
+            done = Planes(*(None if p is None else from_device(p, q.dtype) for p, q in zip(there, planes, strict=True)))
+        return exposure.replace(image=done.image, variance=done.variance, mask=Mask(done.mask, mask.planes))
+
+    def convolve_planes(self, planes: Planes, kernel: MatchingKernel, *, box: Box, bits: Bits) -> Planes:
+        """As `convolve`, for bare arrays, which may be of PyTorch or CuPy and stay where they are.
+
+        Parameters
+        ----------
+        planes : Planes
+            Of floats, floats (or None) and integers.
+        kernel : MatchingKernel
+        box : Box
+            The pixels' place in the kernel's frame.
+        bits : Bits
+            The values of the mask planes that are read and set.
+
+        Returns
+        -------
+        Planes
+            Of the same types.
+        """
+        xp = namespace(planes.image)
+        ny, nx = planes.image.shape
+        blocks = Blocks(
+            Axis.of(ny, kernel.shape[0], box.y0, self.block), Axis.of(nx, kernel.shape[1], box.x0, self.block)
+        )
+        types = Planes(*(None if plane is None else native(plane) for plane in planes))
+
+        def local(images: MatchingKernel, tolerance: float, plane: Any, dtype: Any) -> LocalKernel:
+            return LocalKernel(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
+
+        tolerance = self._tolerance(types.image == xp.float64)
+        own = local(kernel.compressed(SHARE * tolerance), tolerance, planes.image, types.image)
+        squared = None
+        if planes.variance is not None:
+            tolerance = self.variance_tolerance
+            squared = local(kernel.squared(SHARE * tolerance), tolerance, planes.variance, types.variance)
+        out = self._outputs(planes, types)
+        job = Job(blocks, planes, out, types, own, squared, kernel.support, bits, self.edge)
+        if xp is np:
+            job.run_all(blocks.batches(1), self.threads or processors())
+        else:
+            job.run_all(blocks.batches(BATCH), 1)
+        return out
+
+    def _tolerance(self, double: bool) -> float:
+        return self.tolerance if self.tolerance is not None else TOLERANCE[8 if double else 4]
+
+    def _outputs(self, planes: Planes, types: Planes) -> Planes:
+        if self.out is None:
+            xp = namespace(planes.image)
+            return Planes(
+                *(None if p is None else xp.empty_like(p, dtype=t) for p, t in zip(planes, types, strict=True))
             )
-            kept_sum = totals
-            if self.options.edge == "renormalize":
-                kept_sum = self.kernel.transformed(present.astype(image.dtype), weights)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    sums.kept = kept_sum / totals
-            sums.image += level * kept_sum
-            finish(sums, spread, self.mask, self.options.edge)
-        self.image[out] = sums.image
-        self.spread[out] = spread
-        if self.variance is not None and sums.variance is not None:
-            self.variance[out] = sums.variance
+        for name, wanted, plane in zip(Planes._fields, planes, self.out, strict=True):
+            if (wanted is None) != (plane is None) or (wanted is not None and wanted.shape != plane.shape):
+                raise InputError(f"FFT out: the {name} must be {'None' if wanted is None else wanted.shape}")
+        return self.out
 
-    def _cut(self, plane: NDArray[Any], block: Box) -> NDArray[Any]:
-        """The block with the kernel's margin, zero beyond the frame (a copy)."""
-        (ny, nx), (hy, hx) = plane.shape, self.half
-        y0, y1, x0, x1 = block.y0 - hy, block.y1 + hy, block.x0 - hx, block.x1 + hx
-        if y0 >= 0 and x0 >= 0 and y1 <= ny and x1 <= nx:
-            return np.array(plane[y0:y1, x0:x1])
-        out = np.zeros((y1 - y0, x1 - x0), plane.dtype)
-        out[max(-y0, 0) : ny - y0, max(-x0, 0) : nx - x0] = plane[max(y0, 0) : y1, max(x0, 0) : x1]
-        return out
+    def convolve_many(self, exposures: Sequence[Exposure], kernels: Sequence[MatchingKernel]) -> list[Exposure]:
+        """Many small exposures, each with its own kernel; those alike in shape and type are stacked.
 
-    def _inside(self, block: Box) -> NDArray[np.bool_] | None:
-        """Which pixels of the cut lie in the frame; None if all do."""
-        (ny, nx), (hy, hx) = self.exposure.shape, self.half
-        if block.y0 >= hy and block.x0 >= hx and block.y1 + hy <= ny and block.x1 + hx <= nx:
-            return None
-        y = np.arange(block.y0 - hy, block.y1 + hy)
-        x = np.arange(block.x0 - hx, block.x1 + hx)
-        return ((y >= 0) & (y < ny))[:, None] & ((x >= 0) & (x < nx))[None, :]
+        Kernels that vary, and exposures with sides above 512 px, are convolved one by one.
 
-
-def _side(kernel: int, frame: int, block: int | None) -> int:
-    """The length of the transforms along one axis."""
-    side = block or max(256, 6 * kernel)
-    if side < 2 * kernel:
-        raise InputError(f"FFT block={block} is less than twice the kernel's {kernel} px; take a larger block")
-    return int(fft.next_fast_len(min(side, frame + kernel - 1), real=True))
-
-
-class _Transformed:
-    """A kernel with the transforms of its basis images."""
-
-    def __init__(self, kernel: MatchingKernel, side: tuple[int, ...]) -> None:
-        self.kernel, self.side = kernel, side
-        self.spectra: dict[Any, NDArray[Any]] = {}
-        self.basis_sums = kernel.basis.sum(axis=(1, 2))
-        for dtype in (np.float32, np.float64):
-            self.spectra[np.dtype(dtype)] = fft.rfft2(kernel.basis.astype(dtype), side)
-
-    def weights(self, x: FloatArray, y: FloatArray, dtype: Any) -> FloatArray:
-        """The weights at every pixel of a block: shape (rank, ny, nx)."""
-        return self.kernel.weights.on_grid(x=x, y=y).astype(dtype, copy=False)
-
-    def totals(self, weights: FloatArray) -> FloatArray:
-        """The kernel sum at every pixel of a block."""
-        return np.tensordot(self.basis_sums.astype(weights.dtype), weights, axes=1)
-
-    def apply(self, cut: FloatArray, weights: FloatArray) -> FloatArray:
-        """Convolve a block (which has the kernel's margin) where the footprint lies inside it."""
-        outliers = _outliers(cut)
-        if outliers is None:
-            return self.transformed(cut, weights)
-        if len(outliers) > OUTLIER_SHARE * cut.size:
-            return self.transformed(cut.astype(np.float64), weights).astype(cut.dtype)
-        values = cut[outliers[:, 0], outliers[:, 1]].astype(float)
-        cut[outliers[:, 0], outliers[:, 1]] = 0.0
-        out = self.transformed(cut, weights)
-        self._add_directly(out, outliers, values, weights)
-        return out
-
-    def transformed(self, cut: FloatArray, weights: FloatArray) -> FloatArray:
-        """As `apply`, through the transforms alone."""
-        ky, kx = self.kernel.shape
-        _, ny, nx = weights.shape
-        # The transform is at least as long as the cut: what wraps falls into the kernel's margin.
-        spectrum = fft.rfft2(cut, self.side)
-        out = np.zeros((ny, nx), cut.dtype)
-        for weight, image in zip(weights, self.spectra[cut.dtype], strict=True):
-            out += weight * fft.irfft2(spectrum * image, self.side)[ky - 1 : ky - 1 + ny, kx - 1 : kx - 1 + nx]
-        return out
-
-    def _add_directly(self, out: FloatArray, where: NDArray[np.intp], values: FloatArray, weights: FloatArray) -> None:
-        """Add the footprint of single pixels, ``v K(u; x + u)``, pixel by pixel."""
-        ky, kx = self.kernel.shape
-        ny, nx = out.shape
-        for (row, column), value in zip(where.tolist(), values.tolist(), strict=True):
-            # In the block's output the footprint covers rows row - (ky - 1) ... row.
-            y0, x0 = row - (ky - 1), column - (kx - 1)
-            top, left = max(y0, 0), max(x0, 0)
-            bottom, right = min(row + 1, ny), min(column + 1, nx)
-            if top >= bottom or left >= right:
+        Raises
+        ------
+        InputError
+            If the numbers differ, or as `convolve`.
+        """
+        if len(exposures) != len(kernels):
+            raise InputError(f"{len(exposures)} exposures and {len(kernels)} kernels: give one kernel for each")
+        out: list[Exposure | None] = [None] * len(exposures)
+        groups: dict[Any, list[int]] = {}
+        for k, (exposure, kernel) in enumerate(zip(exposures, kernels, strict=True)):
+            if kernel.weights.order or max(exposure.shape) > LARGEST_STACKED or self.device or self.out:
+                out[k] = self.convolve(exposure, kernel)
                 continue
-            patch = self.kernel.basis[:, top - y0 : bottom - y0, left - x0 : right - x0]
-            local = weights[:, top:bottom, left:right]
-            out[top:bottom, left:right] += (value * (local * patch).sum(axis=0)).astype(out.dtype)
+            check_sizes(exposure, kernel)
+            variance = None if exposure.variance is None else exposure.variance.dtype
+            planes = exposure.mask.array.dtype, tuple(exposure.mask.planes.items())
+            key = exposure.shape, exposure.image.dtype, variance, planes, kernel.shape, kernel.support.tobytes()
+            groups.setdefault(key, []).append(k)
+        for members in groups.values():
+            done = self._stacked([exposures[k] for k in members], [kernels[k] for k in members])
+            for k, exposure in zip(members, done, strict=True):
+                out[k] = exposure
+        return [exposure for exposure in out if exposure is not None]
 
-
-def _level(values: FloatArray) -> float:
-    """The median of a block's pixels, from a sample of about a thousand."""
-    return float(np.median(values[:: max(1, values.size // 1000)])) if values.size else 0.0
-
-
-def _outliers(cut: FloatArray) -> NDArray[np.intp] | None:
-    """Pixels (row, column) whose rounding would be felt all over the block; None without any."""
-    highest = max(float(cut.max()), -float(cut.min()))
-    sample = cut[:: max(1, cut.shape[0] // 32), :: max(1, cut.shape[1] // 32)]
-    middle = float(np.median(sample))
-    limit = max(OUTLIER * float(np.median(np.abs(sample - middle))), OUTLIER_LEVEL * abs(middle))
-    return None if highest <= limit else np.argwhere(np.abs(cut) > limit)
-
-
-def _dilated(flags: NDArray[Any], support: NDArray[np.bool_]) -> NDArray[Any]:
-    """OR over the footprint of every output pixel, ``out(x) = OR_u flags(x - u)``, margin removed.
-
-    For a rectangular support, by doubling: its cost does not depend on the kernel's area.
-    """
-    ky, kx = support.shape
-    ny, nx = flags.shape[0] - ky + 1, flags.shape[1] - kx + 1
-    if not flags.any():
-        return np.zeros((ny, nx), flags.dtype)
-    if support.all():
-        return _running_or(_running_or(flags, ky, ny).T, kx, nx).T
-    out = np.zeros((ny, nx), flags.dtype)
-    for u_y, u_x in np.argwhere(support):
-        y, x = ky - 1 - u_y, kx - 1 - u_x
-        out |= flags[y : y + ny, x : x + nx]
-    return out
-
-
-def _running_or(flags: NDArray[Any], width: int, count: int) -> NDArray[Any]:
-    """OR of ``width`` consecutive rows, for the first ``count`` starts."""
-    reach = 1
-    while 2 * reach <= width:
-        flags = flags[:-reach] | flags[reach:]
-        reach *= 2
-    rest = width - reach
-    return flags[:count] | flags[rest : rest + count]
+    def _stacked(self, exposures: list[Exposure], kernels: list[MatchingKernel]) -> list[Exposure]:
+        masks = [exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA")) for exposure in exposures]
+        first = exposures[0]
+        stack = Stack.of(first.shape, kernels[0].shape)
+        noisy = first.variance is not None
+        planes = Planes(
+            [e.image for e in exposures], [e.variance for e in exposures] if noisy else None, [m.array for m in masks]
+        )
+        types = Planes(*(None if p is None else native(p[0]) for p in planes))
+        shape = len(exposures), *first.shape
+        out = Planes(*(None if t is None else np.empty(shape, t) for t in types))
+        images = np.stack([kernel.stamps(x=0, y=0)[0] for kernel in kernels])
+        own = StackedKernels(images, stack, types.image)
+        squared = StackedKernels(images**2, stack, types.variance) if noisy else None
+        bits = Bits.of(masks[0], self.exclude)
+        job = Job(stack, planes, out, types, own, squared, kernels[0].support, bits, self.edge)
+        batches = (range(k, min(k + STACKED, len(exposures))) for k in range(0, len(exposures), STACKED))
+        job.run_all(batches, self.threads or processors())
+        return [
+            e.replace(image=out.image[k], variance=out.variance[k] if noisy else None, mask=Mask(out.mask[k], m.planes))
+            for k, (e, m) in enumerate(zip(exposures, masks, strict=True))
+        ]

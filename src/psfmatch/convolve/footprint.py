@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from psfmatch.convolve.arrays import namespace
 from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
-from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["Convolver", "Edge", "Sums", "check_sizes", "finish", "usable"]
+__all__ = ["Bits", "Convolver", "Edge", "Sums", "check_sizes", "finish", "usable"]
 
 Edge = Literal["renormalize", "nan"]
 LEAST_KEPT = 0.2
@@ -42,12 +41,12 @@ class Sums:
         variance.
     """
 
-    image: FloatArray
-    variance: FloatArray | None
-    kept: FloatArray | None = None
-    beyond: NDArray[np.bool_] | None = None
-    missing: NDArray[np.bool_] | None = None
-    unsure: NDArray[np.bool_] | None = None
+    image: Any
+    variance: Any
+    kept: Any = None
+    beyond: Any = None
+    missing: Any = None
+    unsure: Any = None
 
 
 def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
@@ -66,27 +65,50 @@ def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
         )
 
 
-def usable(
-    image: FloatArray, variance: FloatArray | None, mask: NDArray[np.integer[Any]], excluded: int, edge: Edge
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Bits:
+    """The mask's bits, as values of pixels, that a convolution reads and sets.
+
+    Parameters
+    ----------
+    excluded : int
+        A pixel with any of these is missing.
+    edge, interpolated, no_data : int
+        Set where the footprint reaches beyond the frame, where it holds a missing pixel, where too little is left.
+    """
+
+    excluded: int
+    edge: int
+    interpolated: int
+    no_data: int
+
+    @classmethod
+    def of(cls, mask: Mask, exclude: tuple[str, ...]) -> Bits:
+        """Those of a mask that has the planes EDGE, INTRP and NO_DATA; excluded planes that it lacks do not count."""
+        excluded = mask.bits(*(name for name in exclude if name in mask.planes))
+        return cls(excluded, *(mask.bits(name) for name in ("EDGE", "INTRP", "NO_DATA")))
+
+
+def usable(image: Any, variance: Any, mask: Any, excluded: int, edge: Edge) -> tuple[Any, Any]:
     """Pixels of the image, and of the variance, that carry information.
 
     ``renormalize``: a pixel counts in both planes or in neither; it must be finite, of finite variance, and in none
     of the excluded planes.  ``nan``: each plane for itself, as in Rubin's software.
     """
-    good = np.isfinite(image)
+    xp = namespace(image)
+    good = xp.isfinite(image)
     if excluded:
         good &= (mask & excluded) == 0
     if variance is None:
         return good, good
-    sure = np.isfinite(variance)
+    sure = xp.isfinite(variance)
     if edge == "nan":
         return good, sure
     good &= sure
     return good, good
 
 
-def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge) -> None:
+def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
     """Turn sums into pixel values and flags, in place.
 
     ``renormalize``: values are divided by the share of the kernel sum that was kept (variances by its square), so
@@ -98,23 +120,22 @@ def finish(sums: Sums, spread: NDArray[np.integer[Any]], mask: Mask, edge: Edge)
     """
     if sums.beyond is None or sums.missing is None:
         return
+    broken = sums.beyond | sums.missing
     if edge == "nan":
-        broken = sums.beyond | sums.missing
         sums.image[broken] = np.nan
         if sums.variance is not None:
             sums.variance[sums.unsure] = np.nan
             sums.variance[sums.beyond] = np.inf
-        spread[sums.beyond] = mask.bits("NO_DATA")
+        spread[sums.beyond] = bits.no_data
         return
     assert sums.kept is not None
-    lost = ~((sums.kept >= LEAST_KEPT) & (sums.kept <= 1.0 / LEAST_KEPT))
-    lost &= sums.beyond | sums.missing
-    kept = np.where(lost | ~(sums.beyond | sums.missing), 1.0, sums.kept)
-    sums.image /= kept
+    lost = broken & ~((sums.kept >= LEAST_KEPT) & (sums.kept <= 1.0 / LEAST_KEPT))
+    sums.kept[lost | ~broken] = 1.0
+    sums.image /= sums.kept
     sums.image[lost] = np.nan
     if sums.variance is not None:
-        sums.variance /= kept**2
+        sums.variance /= sums.kept**2
         sums.variance[lost] = np.inf
-    spread[sums.beyond] |= mask.bits("EDGE")
-    spread[sums.missing] |= mask.bits("INTRP")
-    spread[lost] |= mask.bits("NO_DATA")
+    spread[sums.beyond] |= bits.edge
+    spread[sums.missing] |= bits.interpolated
+    spread[lost] |= bits.no_data

@@ -2,21 +2,20 @@
 
 from psfmatch.io.exposures import read_exposure
 from psfmatch.io.kernels import read_kernel, read_quality, write_kernel
-from psfmatch.io.outputs import write_exposure, write_matched
-from psfmatch.io.pairs import PSFPair, read_psf_pair
+from psfmatch.io.outputs import exposure_output, matched_output, write_exposure, write_matched
+from psfmatch.io.pairs import read_psf_pair
 from psfmatch.io.psfs import read_psf
-from psfmatch.io.stamps import StampGeometry, read_stamp, stamp_geometry
+from psfmatch.io.stamps import read_stamp
 
 __all__ = [
-    "PSFPair",
-    "StampGeometry",
+    "exposure_output",
+    "matched_output",
     "read_exposure",
     "read_kernel",
     "read_psf",
     "read_psf_pair",
     "read_quality",
     "read_stamp",
-    "stamp_geometry",
     "write_exposure",
     "write_kernel",
     "write_matched",

@@ -15,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
-from psfmatch.exposure import Exposure, Mask, inverse
+from psfmatch.exposure import Exposure, Mask, inverse, negatives
 from psfmatch.geometry import Box
 from psfmatch.io import decam
 from psfmatch.io.files import PathLike, split_extension
@@ -56,6 +56,7 @@ def read_exposure(
     weight: PathLike | None = None,
     mask: PathLike | None = None,
     format: str | None = None,
+    memmap: bool = False,
 ) -> Exposure:
     """Read an exposure from FITS, plain, gzipped or tile-compressed (fpacked).
 
@@ -79,6 +80,11 @@ def read_exposure(
         What the values of the mask mean, where the file does not say so or is wrong: see `psfmatch.io.masks`.
         A mask of unknown kind is read as ``plain``: whatever is not zero is BAD.  With ``plain`` only the first image
         of the file is read, and no companion is looked for.
+    memmap : bool
+        For frames larger than memory: leave image, variance and mask in their files, to be read where they are used.
+        Such planes are read-only and big-endian.  They must be stored as they are used, as psfmatch's own ``.fits``
+        are: what is compressed or scaled, an image of integers, weights, errors, and masks of other conventions than
+        Rubin's are read into memory all the same.  The files may be replaced or removed meanwhile, but not changed.
 
     Returns
     -------
@@ -106,7 +112,7 @@ def read_exposure(
         raise InputError(f"{variance} and {weight}: give the variance or the weight, not both")
     file, wanted = split_extension(path)
     given = {"variance": variance, "weight": weight, "mask": mask}
-    with open_fits(file) as hdus:
+    with open_fits(file, memmap=memmap) as hdus:
         chosen = _image_hdu(hdus, wanted)
         found = {"image": chosen} if format == "plain" else _planes(hdus, chosen)
         parts = {role: _load(hdus, hdu) for role, hdu in found.items()}
@@ -119,7 +125,7 @@ def read_exposure(
     beside = {} if format == "plain" else _beside(file, given, parts)
     for role, companion in {**given, **beside}.items():
         if companion is not None and role != "psf":
-            parts[role] = _companion(companion, chosen, wanted, role)
+            parts[role] = _companion(companion, chosen, wanted, role, memmap=memmap)
     image = parts["image"]
     _check_image(image, parts.values())
     exposure = Exposure(
@@ -175,10 +181,10 @@ def _load(hdus: fits.HDUList, hdu: Any) -> _Plane:
     return _Plane(plane(hdus, hdu), header, Path(hdus.filename()), compressed)
 
 
-def _companion(source: PathLike, image: Any, wanted: str | None, role: str) -> _Plane:
+def _companion(source: PathLike, image: Any, wanted: str | None, role: str, *, memmap: bool) -> _Plane:
     """The plane of a companion file: the extension asked for, that of the image's name or number, or the first."""
     file, named = split_extension(source)
-    with open_fits(file) as hdus:
+    with open_fits(file, memmap=memmap) as hdus:
         if named is not None:
             return _load(hdus, extension(hdus, named))
         images = image_hdus(hdus)
@@ -223,20 +229,26 @@ def _variance(parts: dict[str, _Plane]) -> NDArray[Any] | None:
     if part.array.dtype.kind not in "iuf":
         raise InputError(f"{part.path}: the {role} is of dtype {part.array.dtype}; give real numbers")
     values = part.array if part.array.dtype.kind == "f" else part.array.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        negative = values < 0
-    if negative.any() and role == "weight" and part.compressed:
-        values = np.where(negative, 0, values)  # a lossy compression scatters the zeros of a weight about zero
-        negative = np.zeros(1, bool)
-    if negative.any():
+    negative = negatives(values)
+    if negative and role == "weight" and part.compressed:
+        values = np.maximum(values, 0)  # a lossy compression scatters the zeros of a weight about zero
+        negative = 0
+    if negative:
         what = {"variance": "variance", "weight": "inverse variance", "error": "error"}[role]
         raise InputError(
-            f"{part.path}: the {what} is negative in {np.count_nonzero(negative)} pixels "
+            f"{part.path}: the {what} is negative in {negative} pixels "
             f"(least {np.nanmin(values):.3g}); mend it, with zero weight or infinite variance where nothing is known"
         )
     if role == "weight":
         return inverse(values)
-    return values if role == "variance" else np.where(values == 0, np.inf, values**2).astype(values.dtype)
+    return values if role == "variance" else _squared(values)
+
+
+def _squared(error: NDArray[Any]) -> NDArray[Any]:
+    """Variance from errors: infinity where the error is zero."""
+    variance = np.square(error)
+    variance[error == 0] = np.inf
+    return variance
 
 
 def _mask(part: _Plane, format: str | None) -> Mask:

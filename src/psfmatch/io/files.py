@@ -13,7 +13,7 @@ from typing import IO
 
 from psfmatch.errors import FormatError, InputError
 
-__all__ = ["PathLike", "atomic_output", "existing_file", "fits_suffix", "split_extension"]
+__all__ = ["PathLike", "atomic_output", "existing_file", "fits_suffix", "reserve", "split_extension"]
 
 PathLike = str | os.PathLike[str]
 FITS_SUFFIX = re.compile(r"\.(fits?|fts)(\.gz|\.fz)?$", re.IGNORECASE)
@@ -74,13 +74,14 @@ def atomic_output(path: PathLike, *, overwrite: bool) -> Iterator[IO[bytes]]:
     FileNotFoundError
         If the directory does not exist.
     OSError
-        If the file cannot be written (no permission, a full disk); it names the file.
+        If the file cannot be written (no permission, a full disk); it names the file.  One about another file, raised
+        while this one is written, passes.
     """
     path = Path(path)
     _check_free(path, overwrite=overwrite)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(scratch, "wb") as raw:
+        with open(scratch, "w+b") as raw:
             if path.name.lower().endswith(".gz"):
                 with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=raw, mtime=0) as packed:
                     yield packed  # type: ignore[misc]
@@ -90,14 +91,27 @@ def atomic_output(path: PathLike, *, overwrite: bool) -> Iterator[IO[bytes]]:
             os.fsync(raw.fileno())
         _check_free(path, overwrite=overwrite)
         os.replace(scratch, path)
-    except FileExistsError:
-        raise
     except OSError as error:
+        if error.errno is None or (error.filename is not None and str(error.filename) != str(scratch)):
+            raise
         raise OSError(
             error.errno, f"cannot write it ({error.strerror or error}); nothing was written", str(path)
         ) from error
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def reserve(out: IO[bytes], size: int) -> None:
+    """Make an empty file so large, and take its place on the disk now.
+
+    A full disk is an error here; found by a mapped page later on, it would kill the process.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(out.fileno(), 0, size)
+        return
+    for start in range(0, size, 1 << 20):
+        out.write(bytes(min(1 << 20, size - start)))
+    out.flush()
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:

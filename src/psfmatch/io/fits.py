@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import math
+import mmap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh":
 
 
 @contextmanager
-def open_fits(path: Path) -> Iterator[fits.HDUList]:
-    """An open FITS file; whatever goes wrong inside becomes a `FormatError` that names it.
+def open_fits(path: Path, *, memmap: bool = False) -> Iterator[fits.HDUList]:
+    """An open FITS file, mapped into memory where asked for; whatever goes wrong is a `FormatError` that names it.
 
     Raises
     ------
@@ -47,7 +48,8 @@ def open_fits(path: Path) -> Iterator[fits.HDUList]:
     try:
         with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
             source, size, verify = _source(raw, path)
-            with quiet(error=DAMAGE), fits.open(source, memmap=False, checksum=verify) as hdus:
+            mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
+            with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
                 len(hdus)  # reads every header, so that a file cut off anywhere is found out now
                 _check_count(hdus)
                 _check_sizes(hdus, size)
@@ -169,11 +171,21 @@ def extension(hdus: fits.HDUList, wanted: str) -> Any:
 
 
 def plane(hdus: fits.HDUList, hdu: Any) -> NDArray[Any]:
-    """The two-dimensional image of an HDU, in the machine's byte order."""
+    """The two-dimensional image of an HDU: mapped, as it is in the file, or in the machine's byte order.
+
+    It is mapped where the file is and its pixels need no decoding (compression, scaling, blanks).
+    """
     if not is_image(hdu):
         raise FormatError(f"{hdus.filename()}: HDU {hdu.name or hdus.index(hdu)} holds no two-dimensional image")
-    data = native(hdu.data)
+    data = hdu.data.view(np.memmap) if _is_mapped(hdu.data) else native(hdu.data)
+    del hdu.data  # else astropy keeps a copy of its own as long as the file is open
     return data.reshape(data.shape[-2:])
+
+
+def _is_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)
 
 
 def native(array: NDArray[Any]) -> NDArray[Any]:

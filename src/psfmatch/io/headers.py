@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
 
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.geometry import Box
 from psfmatch.io.fits import quiet
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 __all__ = ["box_cards", "meta_of", "origin_of", "put_cards", "unit_of", "wcs_cards", "wcs_of"]
 
@@ -101,6 +103,8 @@ def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
     """The celestial WCS of an image, or None; a broken one is worth a warning, not the exposure."""
     if "CTYPE1" not in header:
         return None
+    from astropy.wcs import WCS  # slow to load
+
     try:
         with quiet(error=r"(?s).*value was expected"):
             wcs = WCS(header, fobj=hdus)

@@ -171,8 +171,9 @@ def summary_cards(matched: Any) -> dict[str, tuple[Any, str]]:
 
 
 def put_statistics(header: fits.Header, matched: Any) -> None:
-    """What the solver chose and measured, as cards ``STAT <name>``; arrays have no place there."""
+    """What the solver chose and measured, as cards ``STAT <name>``; arrays have no place there, NaN is left blank."""
     plain = {
         k: v for k, v in matched.solution.statistics.items() if isinstance(v, str | bool | int | float | np.number)
     }
-    put_cards(header, plain, prefix="STAT ")
+    finite = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in plain.items()}
+    put_cards(header, finite, prefix="STAT ")

@@ -112,7 +112,7 @@ def _from_codes(array: NDArray[Any], table: Mapping[int, str]) -> Mask:
 
 def _from_bits(array: NDArray[Any], table: Mapping[int, str], *, rest: str) -> Mask:
     """Each bit to the plane of the table; others become planes named ``<rest><bit>``."""
-    flags = array.view(f"u{array.dtype.itemsize}")
+    flags = array.view(array.dtype.str.replace("i", "u"))
     used = int(np.bitwise_or.reduce(flags, axis=None))
     bits = [bit for bit in range(used.bit_length()) if used >> bit & 1]
     names = {bit: table.get(bit, f"{rest}{bit}") for bit in bits}

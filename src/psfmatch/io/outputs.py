@@ -19,26 +19,36 @@ QUALITY            of a match: a table with the figures of merit, a row a positi
 
 Every HDU has CHECKSUM and DATASUM.  ``.fits.gz`` compresses the whole file, ``.fits.fz`` the three planes by tiles;
 both without loss.
+
+`write_exposure` and `write_matched` write what is in memory.  `exposure_output` and `matched_output` make the same file
+first and have its planes filled, strip by strip, so that they need never be in memory as a whole.
 """
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
 from psfmatch.errors import PsfMatchWarning
-from psfmatch.exposure import Exposure
-from psfmatch.io.files import PathLike, atomic_output, fits_suffix
+from psfmatch.exposure import Exposure, Mask, Planes
+from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
+from psfmatch.io.fits import BLOCK
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 
-__all__ = ["write_exposure", "write_matched"]
+__all__ = ["exposure_output", "matched_output", "write_exposure", "write_matched"]
+
+Extensions = Callable[[], list[Any]]
+MAPPED_MASKS = ("u1", "i2", "i4", "i8")  # the others are stored with an offset
 
 
 def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = False) -> None:
@@ -85,27 +95,137 @@ def write_matched(matched: Any, path: PathLike, *, overwrite: bool = False) -> N
         `read_psf` read their parts of the file back.
     """
 
-    def extensions() -> list[Any]:
-        pair = basis_hdus("KERNEL", matched.kernel.basis, matched.kernel.weights)
-        put_statistics(pair[0].header, matched)
-        return [*pair, *_target_hdus(matched.exposure), quality_hdu(matched.quality)]
-
-    _write(matched.exposure, path, extensions, summary_cards(matched), overwrite=overwrite)
+    _write(matched.exposure, path, lambda: _match_hdus(matched), summary_cards(matched), overwrite=overwrite)
 
 
-def _write(exposure: Exposure, path: PathLike, extensions: Any, summary: dict[str, Any], *, overwrite: bool) -> None:
+@contextmanager
+def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
+    """A file as `write_exposure` writes it, whose planes are filled inside the ``with``, in any order.
+
+    Parameters
+    ----------
+    template : Exposure
+        All but the pixels: of image, variance and mask only shape and dtype count, and they are not read.
+    path, overwrite
+        As in `write_exposure`, which also says what is raised.  The space on the disk is taken at once, and the file
+        gets its name at the end of the ``with``, or is removed if anything fails in it.
+
+    Yields
+    ------
+    Planes
+        Zeros, to be filled: big-endian ``numpy.memmap`` of the file, read-only afterwards.  What FITS cannot map, a
+        compressed file or a mask of int8 or of unsigned integers of more than 8 bits, is held in memory and written
+        at the end.
+
+    Examples
+    --------
+    >>> with exposure_output(exposure, "out.fits") as planes:  # doctest: +SKIP
+    ...     for rows in strips:
+    ...         planes.image[rows] = 2 * exposure.image[rows]
+    """
+    with _filled(template, path, lambda: _psf_hdus(template.psf), {}, overwrite=overwrite) as planes:
+        yield planes
+
+
+@contextmanager
+def matched_output(template: Any, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
+    """A file as `write_matched` writes it, whose planes are filled inside the ``with``: see `exposure_output`.
+
+    Parameters
+    ----------
+    template : Matched
+        All but the pixels of its exposure, whose PSF is the target.
+    path, overwrite
+        As in `write_exposure`.
+    """
+    summary = summary_cards(template)
+    with _filled(template.exposure, path, lambda: _match_hdus(template), summary, overwrite=overwrite) as planes:
+        yield planes
+
+
+def _write(
+    exposure: Exposure, path: PathLike, extensions: Extensions, summary: dict[str, Any], *, overwrite: bool
+) -> None:
     target = Path(path)
     tiles = fits_suffix(target) == ".fz"
     with atomic_output(target, overwrite=overwrite) as out:
         more = extensions()
-        hdus = [*_plane_hdus(exposure, tiles=tiles), *more]
-        primary = primary_hdu(len(hdus))
-        put_cards(primary.header, exposure.meta)
-        for key, value in summary.items():
-            primary.header[key] = value
-        if isinstance(exposure.psf, AnalyticPSF):
-            primary.header["PSFMODEL"] = repr(exposure.psf)
-        fits.HDUList([primary, *hdus]).writeto(out, checksum=True)
+        planes = _plane_hdus(exposure, tiles=tiles)
+        primary = _primary(exposure, summary, len(planes) + len(more))
+        fits.HDUList([primary, *planes, *more]).writeto(out, checksum=True)
+
+
+@contextmanager
+def _filled(
+    template: Exposure, path: PathLike, extensions: Extensions, summary: dict[str, Any], *, overwrite: bool
+) -> Iterator[Planes]:
+    target = Path(path)
+    suffix = fits_suffix(target)
+    with atomic_output(target, overwrite=overwrite) as out:
+        more = extensions()
+        count = 2 if template.variance is None else 3
+        primary = _primary(template, summary, count + len(more))
+        if not suffix and template.mask.array.dtype.newbyteorder("=") in MAPPED_MASKS:
+            with _mapped(out, primary, _plane_hdus(template, tiles=False), more) as arrays:
+                yield Planes(arrays[0], arrays[2] if count == 3 else None, arrays[1])
+        else:
+            planes = _zeros(template)
+            yield planes
+            exposure = template.replace(
+                image=planes.image, variance=planes.variance, mask=Mask(planes.mask, template.mask.planes)
+            )
+            hdus = _plane_hdus(exposure, tiles=suffix == ".fz")
+            fits.HDUList([primary, *hdus, *more]).writeto(out, checksum=True)
+
+
+@contextmanager
+def _mapped(out: IO[bytes], primary: Any, planes: list[Any], more: list[Any]) -> Iterator[list[NDArray[Any]]]:
+    """The file with all that is known beforehand, and its planes; their headers, which hold checksums, come last."""
+    buffer = io.BytesIO()
+    fits.HDUList([primary, *more]).writeto(buffer, checksum=True)
+    known, first = buffer.getvalue(), len(primary.header.tostring())
+    starts, arrays, end = [], [], first
+    sizes = [(_header_size(hdu), -(-hdu.size // BLOCK) * BLOCK) for hdu in planes]
+    reserve(out, len(known) + sum(map(sum, sizes)))
+    for hdu, (header, data) in zip(planes, sizes, strict=True):
+        starts.append(end)
+        dtype = hdu.data.dtype.newbyteorder(">")
+        arrays.append(np.memmap(out, dtype, "r+", offset=end + header, shape=hdu.shape))
+        end += header + data
+    yield list(arrays)
+    for array in arrays:
+        array.flush()
+        array.flags.writeable = False
+    blocks = {0: known[:first], end: known[first:]}
+    for start, hdu, array in zip(starts, planes, arrays, strict=True):
+        hdu.data = array
+        hdu.add_checksum()
+        blocks[start] = hdu.header.tostring().encode("ascii")
+    for start, block in blocks.items():
+        out.seek(start)
+        out.write(block)
+
+
+def _header_size(hdu: Any) -> int:
+    """Bytes of the header once it has its checksums."""
+    header = hdu.header.copy()
+    header.extend([("CHECKSUM", "0" * 16), ("DATASUM", "0")])
+    return len(header.tostring())
+
+
+def _zeros(template: Exposure) -> Planes:
+    planes = (template.image, template.variance, template.mask.array)
+    return Planes(*(None if p is None else np.zeros(p.shape, p.dtype.newbyteorder("=")) for p in planes))
+
+
+def _primary(exposure: Exposure, summary: dict[str, Any], extensions: int) -> fits.PrimaryHDU:
+    primary = primary_hdu(extensions)
+    put_cards(primary.header, exposure.meta)
+    for key, value in summary.items():
+        primary.header[key] = value
+    if isinstance(exposure.psf, AnalyticPSF):
+        primary.header["PSFMODEL"] = repr(exposure.psf)
+    return primary
 
 
 def _plane_hdus(exposure: Exposure, *, tiles: bool) -> list[Any]:
@@ -129,7 +249,7 @@ def _plane_hdu(array: NDArray[Any], name: str, place: fits.Header, *, tiles: boo
         return fits.CompImageHDU(
             np.array(array), place.copy(), name=name, compression_type="GZIP_2", quantize_level=0.0
         )
-    return fits.ImageHDU(np.array(array), place.copy(), name=name)
+    return fits.ImageHDU(array, place.copy(), name=name)
 
 
 def _psf_hdus(psf: PSF | None) -> list[Any]:
@@ -143,6 +263,12 @@ def _psf_hdus(psf: PSF | None) -> list[Any]:
         return [fits.ImageHDU(np.array(psf.stamps(x=0.0, y=0.0)[0]), name="PSF")]
     warnings.warn(f"a PSF of type {type(psf).__name__} is not written; keep its file", PsfMatchWarning, stacklevel=5)
     return []
+
+
+def _match_hdus(matched: Any) -> list[Any]:
+    pair = basis_hdus("KERNEL", matched.kernel.basis, matched.kernel.weights)
+    put_statistics(pair[0].header, matched)
+    return [*pair, *_target_hdus(matched.exposure), quality_hdu(matched.quality)]
 
 
 def _target_hdus(exposure: Exposure) -> list[Any]:

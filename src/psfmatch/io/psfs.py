@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,12 +110,17 @@ def _stamp(hdus: fits.HDUList, chosen: Any) -> ImagePSF:
             raise FormatError(f"{hdus.filename()}: holds neither a PSFEx model nor a two-dimensional image")
         chosen = next((hdu for hdu in images if hdu.name in ("TARGET", "PSF")), images[0])
     psf = ImagePSF(plane(hdus, chosen))
-    total = float(psf.image.sum())
-    if BELIEVED_SUMS[0] <= total <= BELIEVED_SUMS[1]:
-        return psf
-    warnings.warn(
-        f"{Path(hdus.filename())}: the PSF stamp has the sum {total:.6g}; normalised to 1",
-        PsfMatchWarning,
-        stacklevel=4,
-    )
-    return ImagePSF(psf.image, normalize=True)
+    keep = believed(float(psf.image.sum()), hdus.filename(), stacklevel=5)
+    return psf if keep else ImagePSF(psf.image, normalize=True)
+
+
+def believed(total: float, source: PathLike, *, stacklevel: int) -> bool:
+    """Whether a stamp's sum can be that of one which lacks flux; if not, it is to be made 1, and a warning says so."""
+    good = BELIEVED_SUMS[0] <= total <= BELIEVED_SUMS[1]
+    if not good:
+        warnings.warn(
+            f"{os.fspath(source)}: the PSF stamp has the sum {total:.6g}; normalised to 1",
+            PsfMatchWarning,
+            stacklevel=stacklevel,
+        )
+    return good

@@ -3,66 +3,38 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+import os
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
-from psfmatch.errors import FormatError
+from psfmatch.errors import FormatError, PSFError
 from psfmatch.geometry import FloatArray
 from psfmatch.io import psfex
 from psfmatch.io.files import PathLike, existing_file, split_extension
 from psfmatch.io.fits import extension, image_hdus, open_fits, plane
 from psfmatch.io.words import are_words
+from psfmatch.stamps import Stamp
 
-__all__ = ["StampGeometry", "read_stamp", "stamp_geometry"]
+__all__ = ["read_stamp"]
 
 SCALE_CARDS = ("PIXSCALE", "PIXELSCL", "PIXSCL", "PIXSCAL1")
 AREA_CARDS = {"PIXAR_A2": 1.0, "PIXAR_SR": math.degrees(3600.0) ** 2}  # arcsec^2, steradian
 UNITS = {"": 1.0, "deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "mas": 1 / 3.6e6, "rad": math.degrees(1.0)}
 
 
-class StampGeometry(NamedTuple):
-    """How the pixels of a stamp lie on the sky; None where the file does not say.
-
-    Parameters
-    ----------
-    scale : float or None
-        Arcseconds a pixel: the square root of the pixel's area.
-    angle : float or None
-        Position angle of the +y axis: degrees from north through east.
-    mirrored : bool
-        Whether east is not to the left when north is up.
-    """
-
-    scale: float | None = None
-    angle: float | None = None
-    mirrored: bool = False
-
-
-def stamp_geometry(path: PathLike) -> StampGeometry:
-    """The pixel scale and orientation of the stamp in a FITS file (``name.fits[EXT]`` picks an extension).
-
-    The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL (arcsec) or PIXAR_A2, PIXAR_SR (area), else of the
-    WCS; the orientation that of the WCS (CD, or CDELT with PC or CROTA2).  Cards of the primary header count where
-    the extension has none.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FormatError
-        If it is damaged, or holds no two-dimensional image.
-    """
-    file, wanted = split_extension(path)
-    with open_fits(existing_file(file)) as hdus:
-        return _geometry(hdus, _stamp_hdu(hdus, wanted))
-
-
-def read_stamp(source: PathLike) -> tuple[FloatArray, StampGeometry] | None:
+def read_stamp(source: PathLike) -> Stamp | None:
     """The pixels of a FITS stamp as they are, of any size, and how they lie on the sky.
 
-    None where the source is not such a stamp: words, a PSFEx model, or a file of psfmatch, which `read_psf` reads.
+    ``name.fits[EXT]`` picks an extension.  The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL (arcsec) or
+    PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or CROTA2).
+    Cards of the primary header count where the extension has none.
+
+    Returns
+    -------
+    Stamp or None
+        None where the source is not such a stamp: words, a PSFEx model, or a file of psfmatch, which `read_psf` reads.
 
     Raises
     ------
@@ -70,6 +42,8 @@ def read_stamp(source: PathLike) -> tuple[FloatArray, StampGeometry] | None:
         If there is no such file.
     FormatError
         If it is damaged, or holds no two-dimensional image.
+    PSFError
+        If the image has pixels that are not finite, or no positive flux.
     """
     file, wanted = split_extension(source)
     if isinstance(source, str) and not file.exists() and are_words(source):
@@ -80,7 +54,12 @@ def read_stamp(source: PathLike) -> tuple[FloatArray, StampGeometry] | None:
         if wanted is not None and psfex.models([extension(hdus, wanted)]):
             return None
         hdu = _stamp_hdu(hdus, wanted)
-        return np.asarray(plane(hdus, hdu), float), _geometry(hdus, hdu)
+        scale, angle, mirrored = _geometry(hdus, hdu)
+        pixels = np.asarray(plane(hdus, hdu), float)
+    try:
+        return Stamp(pixels, scale, angle, mirrored)
+    except PSFError as error:
+        raise PSFError(f"{os.fspath(source)}: {error}") from error
 
 
 def _stamp_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
@@ -92,15 +71,16 @@ def _stamp_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
     return next((hdu for hdu in images if hdu.name == "PSF"), images[0])
 
 
-def _geometry(hdus: fits.HDUList, hdu: Any) -> StampGeometry:
+def _geometry(hdus: fits.HDUList, hdu: Any) -> tuple[float | None, float | None, bool]:
+    """Arcseconds a pixel (the root of its area), the position angle of the +y axis, and whether it is mirrored."""
     headers = (hdu.header, hdus[0].header)
     matrix = next((m for m in map(_matrix, headers) if m is not None), None)
     scale = next((s for s in map(_scale, headers) if s is not None), None)
     if matrix is None:
-        return StampGeometry(scale)
+        return scale, None, False
     determinant = float(np.linalg.det(matrix))
     angle = math.degrees(math.atan2(matrix[0, 1], matrix[1, 1])) + 0.0
-    return StampGeometry(scale or 3600.0 * math.sqrt(abs(determinant)), angle, determinant > 0)
+    return scale or 3600.0 * math.sqrt(abs(determinant)), angle, determinant > 0
 
 
 def _number(header: fits.Header, card: str) -> float | None:

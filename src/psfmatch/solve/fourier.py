@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,6 +17,8 @@ from psfmatch.psf import PSF, FunctionPSF
 from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.frequency import Penalty, Shape, Window, penalty_power
 from psfmatch.solve.solution import Outcome, Solution
+from psfmatch.stamp_noise import stamp_noise
+from psfmatch.wings import missing_flux
 
 __all__ = ["Fourier", "Window"]
 
@@ -34,6 +36,15 @@ EASY = 0.01
 FLUX = 0.3
 STILL = 1.1
 TOO_SHARP = 10.0
+
+
+def _missing(name: str, psf: PSF, cells: SpatialCellSet) -> dict[str, float]:
+    if psf.resizable:
+        return {}
+    middle = len(cells) // 2
+    stamp = psf.stamps(x=cells.x[middle], y=cells.y[middle])[0]
+    missing, error = missing_flux(stamp, stamp_noise(stamp))
+    return {f"missing_flux_{name}": missing, f"missing_flux_error_{name}": error}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +133,15 @@ class Fourier:
             raise InputError(f"Fourier order={self.order}: must not be negative")
 
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
-        """The kernel over a box: `sample`, then `solve`."""
-        return self.solve(self.sample(science, target, box), kernel_sum=kernel_sum)
+        """The kernel over a box: `sample`, then `solve`.
+
+        The statistics hold the flux beyond each stamp of fixed size, ``missing_flux_science`` and ``_target``, as a
+        fraction of that in it, and its standard error (see `psfmatch.wings.missing_flux`); where a PSF varies, those
+        of one cell.
+        """
+        solved = self.solve(self.sample(science, target, box), kernel_sum=kernel_sum)
+        missing = _missing("science", science, solved.cells) | _missing("target", target, solved.cells)
+        return replace(solved, statistics={**solved.statistics, **missing})
 
     def sample(self, science: PSF, target: PSF, box: Box) -> SpatialCellSet:
         """The two PSFs in cells over the box, on stamps as large as the larger of the two, so that none is cut.

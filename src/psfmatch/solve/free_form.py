@@ -24,7 +24,7 @@ from psfmatch.solve.toeplitz import PixelEquations, one_blas_thread, pixel_equat
 from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, Market, choose_size, choose_strength
 from psfmatch.solve.variation import CHECKED, Check, Model, Solved, models, nodes, on_box, varying_kernel
 from psfmatch.stamp_noise import denoised, stamp_noise
-from psfmatch.wings import continued
+from psfmatch.wings import continued, missing_flux
 
 __all__ = ["FreeForm"]
 
@@ -74,7 +74,11 @@ class FreeForm:
     wings : {"auto", "extrapolate", "none"}
         Continue stamps that cannot be resized beyond their border, by a fitted power law, Moffat or Gaussian wing
         (see `psfmatch.wings`); or take them as zero there.  ``auto`` continues noiseless models: the wings of an
-        empirical stamp are lost in its noise.
+        empirical stamp are lost in its noise.  The flux beyond every stamp, as a fraction of that in it, is reported
+        in the statistics either way (``missing_flux_science``, ``missing_flux_target``; where the PSF varies, the
+        largest at the centre and near the corners) with its standard error (``missing_flux_error_...``); NaN where
+        the wing is lost in the noise.  A sum below 1 is believed: the stamp is not rescaled, and, if it is noiseless,
+        its sum says what is missing.
     noise : float, optional
         Standard deviation of white noise in the pixels of the stamps, in units of a stamp of unit flux; default
         measured in each stamp, and zero in noiseless models.  What lies within the noise is smoothed away.
@@ -188,7 +192,7 @@ class _Work:
     choice: Choice | None = None
     trusted: int = 0
     _sampled: dict[Any, tuple[SpatialCellSet, list[PixelEquations]]] = field(default_factory=dict)
-    missing: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, tuple[float, float]] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
 
     def statistics(self) -> dict[str, Any]:
@@ -209,7 +213,8 @@ class _Work:
             "amplified_share": self.amplification.share,
             "demanded_amplification": self.demanded.largest,
             "demanded_frequency": self.demanded.frequency,
-            **{f"missing_flux_{name}": value for name, value in self.missing.items()},
+            **{f"missing_flux_{name}": value for name, (value, _) in self.missing.items()},
+            **{f"missing_flux_error_{name}": error for name, (_, error) in self.missing.items()},
             **{f"noise_{name}": value for name, value in self.noise.items()},
             "frontier": np.array([[t.strength, t.residual, t.gain] for t in (self.choice.path if self.choice else ())]),
         }
@@ -430,16 +435,17 @@ class _Work:
             return stamps
         out = np.empty_like(stamps) if not psf.constant else np.empty_like(stamps[:1])
         for k in range(len(out)):
-            stamp = resized(stamps[k], psf.shape)
-            noise = stamp_noise(stamp) if self.options.noise is None else self.options.noise
-            if noise > 0:
-                stamp = denoised(stamp, noise)
+            seen = resized(stamps[k], psf.shape)
+            noise = stamp_noise(seen) if self.options.noise is None else self.options.noise
+            stamp = denoised(seen, noise) if noise > 0 else seen
             if self.options.wings == "extrapolate" or (self.options.wings == "auto" and noise == 0):
-                out[k], wings = continued(stamp, stamps.shape[1:], noise)
-                self.missing[name] = max(self.missing.get(name, 0.0), wings.missing)
+                out[k] = continued(stamp, stamps.shape[1:], noise)[0]
             else:
                 out[k] = resized(stamp, stamps.shape[1:])
                 trusted = min(trusted, *psf.shape)
+            if not self.size:  # the first positions, at the centre and near the corners, will do
+                known, lost = self.missing.get(name, (np.nan, np.nan)), missing_flux(seen, noise)
+                self.missing[name] = lost if np.isnan(known[0]) or lost[0] > known[0] else known
             self.noise[name] = max(self.noise.get(name, 0.0), noise / float(stamp.max()))
         self.trusted = min(self.trusted or trusted, trusted)
         return np.broadcast_to(out, stamps.shape)

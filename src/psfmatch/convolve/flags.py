@@ -1,0 +1,72 @@
+"""The mask planes that output pixels inherit: OR over the kernel's footprint."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.convolve.arrays import namespace
+
+__all__ = ["dilated"]
+
+
+def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
+    """OR over the footprint of every output pixel, ``out(x) = OR_u flags(x - u)``.
+
+    By doubling, along rows and then along columns: for a rectangular footprint the cost does not depend on its area,
+    for another one it grows with the number of runs of pixels in it, about its height.
+
+    Parameters
+    ----------
+    flags : array of integers or bool, shape (n, sy, sx)
+        With the kernel's margin.
+    support : array of bool, shape (ky, kx)
+        The kernel's pixels that are not zero.
+
+    Returns
+    -------
+    array, shape (n, sy - ky + 1, sx - kx + 1)
+    """
+    xp = namespace(flags)
+    ky, kx = support.shape
+    ny, nx = flags.shape[1] - ky + 1, flags.shape[2] - kx + 1
+    if not bool(xp.any(flags != 0)):
+        return xp.zeros_like(flags[:, :ny, :nx])
+    if support.all():
+        return _running_or(_running_or(flags, ky, ny, 1), kx, nx, 2)
+    out = xp.zeros_like(flags[:, :ny, :nx])
+    width, wide = 0, flags
+    for row, start, length in _runs(support.shape, support.tobytes()):
+        if length != width:
+            width, wide = length, _running_or(flags, length, flags.shape[2] - length + 1, 2)
+        y, x = ky - 1 - row, kx - start - length
+        out |= wide[:, y : y + ny, x : x + nx]
+    return out
+
+
+@lru_cache(maxsize=16)
+def _runs(shape: tuple[int, int], support: bytes) -> list[tuple[int, int, int]]:
+    """Runs of pixels (row, first column, length), sorted by length."""
+    rows = np.frombuffer(support, bool).reshape(shape)
+    steps = np.diff(np.pad(rows, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
+    runs = [(int(r), int(a), int(b - a)) for (r, a), (_, b) in zip(starts, ends, strict=True)]
+    return sorted(runs, key=lambda run: run[2])
+
+
+def _running_or(flags: Any, width: int, count: int, axis: int) -> Any:
+    """OR of ``width`` consecutive pixels along an axis, for the first ``count`` starts."""
+
+    def part(a: Any, first: int, last: int) -> Any:
+        return a[:, first:last, :] if axis == 1 else a[:, :, first:last]
+
+    reach = 1
+    while 2 * reach <= width:
+        n = flags.shape[axis]
+        flags = part(flags, 0, n - reach) | part(flags, reach, n)
+        reach *= 2
+    rest = width - reach
+    return part(flags, 0, count) | part(flags, rest, rest + count)

@@ -1,0 +1,206 @@
+"""What is done to every block, whatever it was cut from: clean it, convolve it, complete it, write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from psfmatch.convolve.arrays import namespace
+from psfmatch.convolve.flags import dilated
+from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
+from psfmatch.exposure import Planes
+
+__all__ = ["Job"]
+
+SAMPLE = 32
+CONTRAST = {4: 1e9, 8: 1e5}
+PART = 1e5
+FEW = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One convolution.
+
+    Parameters
+    ----------
+    source : Blocks or Stack
+        Cuts the planes into blocks, and puts the results where they belong.
+    planes, out : Planes
+        What is read and what is written.
+    types : Planes
+        The types of the planes, in the native byte order.
+    kernel, squared : LocalKernel or StackedKernels
+        The kernel, and the kernel of the variance (None without one).
+    support : array of bool, shape (ky, kx)
+        The kernel's pixels that are not zero.
+    bits : Bits
+        Mask values that are read and set.
+    edge : {"renormalize", "nan"}
+        See `psfmatch.FFT`.
+    """
+
+    source: Any
+    planes: Planes
+    out: Planes
+    types: Planes
+    kernel: Any
+    squared: Any
+    support: Any
+    bits: Bits
+    edge: Edge
+
+    @property
+    def xp(self) -> Any:
+        """The namespace of the planes."""
+        return namespace(self.out.image)
+
+    def run_all(self, batches: Iterable[Any], threads: int) -> None:
+        """All batches, some at a time; the result does not depend on how many."""
+        todo = list(batches)
+        if min(threads, len(todo)) == 1:
+            for batch in todo:
+                self.run(batch)
+            return
+        with ThreadPoolExecutor(min(threads, len(todo))) as pool:
+            for _ in pool.map(self.run, todo):
+                pass
+
+    def run(self, batch: Any) -> None:
+        """Convolve some blocks and write them."""
+        xp, source, planes = self.xp, self.source, self.planes
+        flags = source.cut(planes.mask, batch, self.types.mask)
+        image = source.cut(planes.image, batch, self.types.image)
+        noise = None if self.squared is None else source.cut(planes.variance, batch, self.types.variance)
+        good, sure = usable(image, noise, flags, self.bits.excluded, self.edge)
+        inside = source.inside(batch)
+        inside = inside if inside is None or xp is np else xp.asarray(inside, device=image.device)
+        present = good if inside is None else good & inside
+        level = _median(_sample(image), _sample(present))
+        # Without its level, the image's rounding errors are those of its contrast.
+        image -= level
+        whole = bool(xp.all(present)) and (sure is good or bool(xp.all(sure)))
+        if not whole:
+            image[~present] = 0
+        sums = Sums(self._convolved(self.kernel, image, batch, level), None)
+        if noise is not None and self.squared is not None:
+            if not whole:
+                noise[~sure] = 0
+            sums.variance = self._convolved(self.squared, noise, batch)
+            sums.variance[sums.variance < 0] = 0
+        spread = dilated(flags, self.support)
+        if whole:
+            sums.image += level * self.kernel.totals(batch)
+        else:
+            self._complete(sums, batch, good, sure, inside, level)
+            finish(sums, spread, self.bits, self.edge)
+        source.put(self.out.image, batch, sums.image)
+        source.put(self.out.mask, batch, spread)
+        if sums.variance is not None:
+            source.put(self.out.variance, batch, sums.variance)
+
+    def _complete(self, sums: Sums, batch: Any, good: Any, sure: Any, inside: Any, level: Any) -> None:
+        """What the rules for footprints that are not whole need to know."""
+        xp = self.xp
+        holes = ~good if inside is None else inside & ~good
+        unsure = holes if sure is good else ~sure if inside is None else inside & ~sure
+        sums.missing = dilated(holes, self.support)
+        sums.unsure = sums.missing if unsure is holes else dilated(unsure, self.support)
+        sums.beyond = xp.zeros_like(sums.missing) if inside is None else dilated(~inside, self.support)
+        totals = self.kernel.totals(batch)
+        kept = totals
+        if self.edge == "renormalize":
+            kept = totals if inside is None else self.kernel.within_frame(batch)
+            if bool(xp.any(holes)):
+                kept = kept - self._convolved_ones(holes, batch)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                sums.kept = kept / totals
+        sums.image += level * kept
+
+    def _convolved_ones(self, flags: Any, batch: Any) -> Any:
+        """The sum of the kernel over the pixels of a flag."""
+        xp = self.xp
+        where = _places(flags)
+        if len(where) > FEW * len(batch):
+            ones = xp.asarray(flags, dtype=self.types.image)
+            return self.kernel.convolve(ones, batch, xp.ones_like(ones[:, :1, :1]))
+        out = xp.zeros_like(self.kernel.totals(batch))
+        for k, place in enumerate(batch):
+            self.kernel.add_pixels(out[k, ...], place, [(y, x, 1.0) for b, y, x in where if b == k])
+        return out
+
+    def _convolved(self, kernel: Any, cut: Any, batch: Any, level: Any = 0.0) -> Any:
+        """Blocks convolved, their outliers on their own."""
+        xp = self.xp
+        floor = _floor(cut, level)
+        limit = floor * CONTRAST[8 if cut.dtype == xp.float64 else 4]
+        if float(xp.max(cut)) <= float(xp.min(limit)) and -float(xp.min(cut)) <= float(xp.min(limit)):
+            return kernel.convolve(cut, batch, floor)
+        bright = abs(cut) > limit
+        values = xp.where(bright, cut, xp.zeros_like(cut))
+        cut[bright] = 0
+        out = kernel.convolve(cut, batch, floor)
+        where = _places(bright)
+        if len(where) <= FEW * len(batch):
+            for k, place in enumerate(batch):
+                kernel.add_pixels(out[k, ...], place, [(y, x, float(values[b, y, x])) for b, y, x in where if b == k])
+            return out
+        for part in _by_brightness(values):
+            scale = xp.max(abs(part))
+            own = kernel.convolve(part / scale, batch, xp.ones_like(floor) / PART) * scale
+            out += xp.where(dilated(part != 0, self.support), own, xp.zeros_like(own))
+        return out
+
+
+def _sample(cut: Any) -> Any:
+    """About a thousand pixels of each block: shape (n, m)."""
+    n, ny, nx = cut.shape
+    part = cut[:, :: max(1, ny // SAMPLE), :: max(1, nx // SAMPLE)]
+    return part.reshape((n, part.shape[1] * part.shape[2]))
+
+
+def _median(values: Any, present: Any = None) -> Any:
+    """The median of each row (of those present), shape (n, 1, 1)."""
+    xp = namespace(values)
+    n = values.shape[1]
+    if present is None or bool(xp.all(present)):
+        return xp.sort(values, axis=1)[:, (n - 1) // 2, None, None]
+    ordered = xp.sort(xp.where(present, values, xp.asarray(float("inf"), dtype=values.dtype)), axis=1)
+    counts = [max(0, (int(count) - 1) // 2) if count else None for count in xp.sum(present, axis=1)]
+    rows = [xp.zeros_like(row[0]) if k is None else row[k] for row, k in zip(ordered, counts, strict=True)]
+    return xp.stack(rows)[:, None, None]
+
+
+def _floor(cut: Any, level: Any) -> Any:
+    """What passes for faint in each block, its level and twice its spread, shape (n, 1, 1)."""
+    xp = namespace(cut)
+    sample = _sample(cut)
+    middle = _median(sample)
+    floor = abs(middle + level) + 3.0 * _median(abs(sample - middle[:, :, 0]))
+    if bool(xp.all(floor > 0)):
+        return floor
+    lit = abs(cut).reshape((cut.shape[0], -1))
+    return xp.where(floor > 0, floor, _median(lit, lit > 0))
+
+
+def _places(flags: Any) -> list[tuple[int, int, int]]:
+    """Where flags are set: (block, row, column)."""
+    return list(zip(*(index.tolist() for index in namespace(flags).nonzero(flags)), strict=True))
+
+
+def _by_brightness(values: Any) -> Iterable[Any]:
+    """The image as parts, in each of which no pixel is more than `PART` times as bright as another."""
+    xp = namespace(values)
+    left = values
+    while True:
+        size = abs(left)
+        highest = float(xp.max(size))
+        if highest == 0.0:
+            return
+        belongs = size > highest / PART
+        yield xp.where(belongs, left, xp.zeros_like(left))
+        left = xp.where(belongs, xp.zeros_like(left), left)

@@ -1,0 +1,106 @@
+"""Many small exposures at once: a stack of planes, each with its own constant kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.convolve.blocks import Axis, fast_length
+from psfmatch.convolve.local import ACCURACY, ROUNDING
+from psfmatch.geometry import FloatArray
+
+__all__ = ["Stack", "StackedKernels"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes of one shape, each a block of its own; see `Blocks`, whose batches are places, and here numbers.
+
+    Parameters
+    ----------
+    y, x : Axis
+    """
+
+    y: Axis
+    x: Axis
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], kernel: tuple[int, int]) -> Stack:
+        """For planes and kernels of these shapes."""
+        sides = [fast_length(n + k - 1) for n, k in zip(shape, kernel, strict=True)]
+        return cls(*(Axis(n, k, side, 1, 0) for n, k, side in zip(shape, kernel, sides, strict=True)))
+
+    def cut(self, planes: Sequence[Any], batch: Sequence[int], dtype: Any) -> NDArray[Any]:
+        """Some planes, shape (n, y.side, x.side), with zeros about them."""
+        out = np.zeros((len(batch), self.y.side, self.x.side), dtype)
+        y, x = self.y.kernel // 2, self.x.kernel // 2
+        for target, k in zip(out, batch, strict=True):
+            target[y : y + self.y.length, x : x + self.x.length] = planes[k]
+        return out
+
+    def put(self, planes: NDArray[Any], batch: Sequence[int], values: NDArray[Any]) -> None:
+        """Write the output of some planes into (N, ny, nx)."""
+        planes[batch[0] : batch[-1] + 1] = values[:, : self.y.length, : self.x.length]
+
+    def inside(self, batch: Sequence[int]) -> NDArray[np.bool_]:
+        """Which pixels of a cut lie in the plane."""
+        inside = self.y.inside(0)[:, None] & self.x.inside(0)
+        return np.broadcast_to(inside, (len(batch), *inside.shape))
+
+
+class StackedKernels:
+    """The kernels of a stack; see `LocalKernel`.
+
+    Parameters
+    ----------
+    images : array, shape (N, ky, kx)
+    stack : Stack
+    dtype
+        Of the planes.
+    """
+
+    def __init__(self, images: FloatArray, stack: Stack, dtype: Any) -> None:
+        self.images, self.stack, self.dtype = images, stack, np.dtype(dtype)
+        self.norms = np.sqrt((images**2).sum(axis=(1, 2)))
+
+    def totals(self, batch: Sequence[int]) -> FloatArray:
+        """The sum of the kernel at every pixel: shape (n, y.step, x.step)."""
+        sums = self.images[batch[0] : batch[-1] + 1].sum(axis=(1, 2), keepdims=True).astype(self.dtype)
+        return np.broadcast_to(sums, (len(batch), self.stack.y.step, self.stack.x.step))
+
+    def within_frame(self, batch: Sequence[int]) -> FloatArray:
+        """As `totals`, of the part of the kernel that falls on the plane."""
+        images = self.images[batch[0] : batch[-1] + 1]
+        running = np.pad(images.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+        (low_y, high_y), (low_x, high_x) = self.stack.y.reach(0), self.stack.x.reach(0)
+        rows = (running[:, high_y] - running[:, low_y]).astype(self.dtype)
+        return rows[:, :, high_x] - rows[:, :, low_x]
+
+    def convolve(self, cut: FloatArray, batch: Sequence[int], floor: FloatArray) -> FloatArray:
+        """Convolve a cut; in double precision where rounding errors would exceed 1e-6 of the floor."""
+        from scipy import fft
+
+        y, x = self.stack.y, self.stack.x
+        dtype = self.dtype
+        with np.errstate(over="ignore"):
+            sizes = np.sqrt((cut**2).sum(axis=(1, 2))) * self.norms[batch[0] : batch[-1] + 1]
+        if (ROUNDING * sizes > ACCURACY * floor[:, 0, 0]).any():
+            dtype = np.dtype(float)
+        images = self.images[batch[0] : batch[-1] + 1].astype(dtype)
+        shape = (y.side, x.side)
+        product = fft.rfft2(cut.astype(dtype, copy=False)) * fft.rfft2(images, shape)
+        out = fft.irfft2(product, shape, overwrite_x=True)
+        return np.asarray(out[:, y.kernel - 1 :, x.kernel - 1 :], self.dtype)
+
+    def add_pixels(self, out: FloatArray, place: int, pixels: Sequence[tuple[int, int, float]]) -> None:
+        """Add to an output (y.step, x.step) what single pixels (row, column, value) of a cut give."""
+        y, x = self.stack.y, self.stack.x
+        for row, column, value in pixels:
+            y0, x0 = row - (y.kernel - 1), column - (x.kernel - 1)
+            top, bottom, left, right = max(y0, 0), min(row + 1, y.step), max(x0, 0), min(column + 1, x.step)
+            image = self.images[place, top - y0 : bottom - y0, left - x0 : right - x0]
+            out[top:bottom, left:right] += (value * image).astype(self.dtype)
