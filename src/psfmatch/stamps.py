@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.geometry import FloatArray, frozen
-from psfmatch.prepare import Center, checked_image, prepared, prepared_pair
+from psfmatch.prepare import Center, Placed, checked_image, placed, placed_pair
 from psfmatch.psf import PSF, ImagePSF
 
 __all__ = ["PSFPair", "Stamp", "paired"]
@@ -37,7 +37,7 @@ class Stamp:
     mirrored : bool
         Whether east is to the right when north is up.
     center : {"auto", "centroid", "middle"} or (y, x)
-        Where the source is in an array, as for `psfmatch.prepare.prepared`: ``auto`` in the middle or in the pixel
+        Where the source is in an array, as for `psfmatch.prepare.placed`: ``auto`` in the middle or in the pixel
         n // 2, unless it is measured more than 0.1 px from both.
     normalize : bool
         Scale an array to unit sum; else its sum is believed (a stamp of sum 0.98 lacks 2 % of the flux).
@@ -106,7 +106,7 @@ def paired(
 ) -> PSFPair:
     """Two PSFs in the pixels and in the orientation of the first, such that the kernel between them moves nothing.
 
-    A target stamp is brought there (see `psfmatch.prepare.prepared_pair`); a target that is a model is there already.
+    A target stamp is brought there (see `psfmatch.prepare.placed_pair`); a target that is a model is there already.
     Of two stamps, the science stamp is only padded.
 
     Parameters
@@ -179,12 +179,12 @@ def _alone(science: Stamp) -> PSF:
     """The science PSF beside a target that is no stamp: a model as it is, a stamp centred."""
     if isinstance(science.image, PSF):
         return science.image
-    return ImagePSF(prepared(science.image, center=science.center))
+    return _as_model(placed(science.image, center=science.center))
 
 
 def _placed(science: Stamp, target: Stamp, ratio: float, rotation: float, mirrored: bool) -> tuple[PSF, PSF]:
     model = science.image if isinstance(science.image, PSF) else None
-    images = prepared_pair(
+    first, second = placed_pair(
         np.ones((1, 1)) if isinstance(science.image, PSF) else science.image,
         np.asarray(target.image),
         science_scale=ratio,
@@ -194,4 +194,8 @@ def _placed(science: Stamp, target: Stamp, ratio: float, rotation: float, mirror
         science_center=science.center if model is None else "middle",
         target_center=target.center,
     )
-    return model or ImagePSF(images[0]), ImagePSF(images[1])
+    return model or _as_model(first), _as_model(second)
+
+
+def _as_model(stamp: Placed) -> ImagePSF:
+    return ImagePSF(stamp.image, measured=stamp.measured)
