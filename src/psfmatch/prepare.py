@@ -23,7 +23,17 @@ from scipy.ndimage import map_coordinates
 from psfmatch.errors import InputError, PSFError
 from psfmatch.geometry import FloatArray, Position
 
-__all__ = ["Center", "Placed", "checked_image", "measured_center", "placed", "placed_pair", "prepared", "prepared_pair"]
+__all__ = [
+    "Center",
+    "Placed",
+    "checked_image",
+    "measured_center",
+    "padded",
+    "placed",
+    "placed_pair",
+    "prepared",
+    "prepared_pair",
+]
 
 Center = Literal["auto", "centroid", "middle"] | tuple[float, float]
 
@@ -104,6 +114,19 @@ def placed(
     else:
         moved = _resampled(image, origin, ratio)
     return Placed(moved, _measured(moved.shape, image.shape, origin, ratio, np.deg2rad(angle)))
+
+
+def padded(stamp: ArrayLike, center: Center = "auto") -> Placed:
+    """The stamp with rows and columns of zeros, so that the pixel that the source is in is the central one.
+
+    Raises
+    ------
+    PSFError, InputError
+        As `placed`.
+    """
+    image = checked_image(stamp)
+    origin = _origin(image, center)
+    return placed(image, center=Position(round(origin.y), round(origin.x)))
 
 
 def _measured(

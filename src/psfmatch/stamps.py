@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.geometry import FloatArray, frozen
-from psfmatch.prepare import Center, Placed, checked_image, placed, placed_pair
+from psfmatch.prepare import Center, Placed, checked_image, padded, placed, placed_pair
 from psfmatch.psf import PSF, ImagePSF
+from psfmatch.stamp_noise import denoised, stamp_noise
 
 __all__ = ["PSFPair", "Stamp", "paired"]
 
@@ -107,7 +108,9 @@ def paired(
     """Two PSFs in the pixels and in the orientation of the first, such that the kernel between them moves nothing.
 
     A target stamp is brought there (see `psfmatch.prepare.placed_pair`); a target that is a model is there already.
-    Of two stamps, the science stamp is only padded.
+    Of two stamps, the science stamp is only padded.  A noisy target that must be turned, or brought to other pixels, is
+    freed from its noise first (`psfmatch.stamp_noise.denoised`): afterwards the noise is white no longer, and would
+    pass for structure.
 
     Parameters
     ----------
@@ -184,9 +187,12 @@ def _alone(science: Stamp) -> PSF:
 
 def _placed(science: Stamp, target: Stamp, ratio: float, rotation: float, mirrored: bool) -> tuple[PSF, PSF]:
     model = science.image if isinstance(science.image, PSF) else None
+    pixels = np.asarray(target.image)
+    if ratio != 1.0 or rotation:
+        pixels = _smoothed(pixels, target.center)
     first, second = placed_pair(
         np.ones((1, 1)) if isinstance(science.image, PSF) else science.image,
-        np.asarray(target.image),
+        pixels,
         science_scale=ratio,
         target_scale=1.0,
         angle=rotation,
@@ -195,6 +201,13 @@ def _placed(science: Stamp, target: Stamp, ratio: float, rotation: float, mirror
         target_center=target.center,
     )
     return model or _as_model(first), _as_model(second)
+
+
+def _smoothed(image: FloatArray, center: Center) -> FloatArray:
+    """A stamp freed from its white noise, which on other pixels could not be told from structure any more."""
+    about = padded(image, center)
+    noise = stamp_noise(about.image)
+    return denoised(about.image, noise)[about.measured].reshape(image.shape) if noise > 0 else image
 
 
 def _as_model(stamp: Placed) -> ImagePSF:
