@@ -248,6 +248,22 @@ def test_warnings_go_to_stderr_and_json(run, image, tmp_path):
     assert (quiet.stdout, quiet.stderr, quiet.exit_code) == ("", "", 0)
 
 
+def test_a_limited_kernel_is_told_once(tmp_path):
+    """As a process, since the log has a way of its own to the screen."""
+    arguments = (
+        "gaussian:fwhm=3",
+        "moffat:fwhm=5.5,beta=3.5",
+        "-o",
+        str(tmp_path / "k.fits"),
+        "--set",
+        "solver.size=9",
+    )
+    loud = script("kernel", *arguments)
+    assert (loud.stdout + loud.stderr).count("tolerance was not reached") == 1
+    quiet = script("kernel", *arguments, "--overwrite", "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
 def test_verbose_says_what_was_chosen(run, image, tmp_path):
     result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "a.fits", "-v")
     assert "kernel_size" in result.stdout

@@ -8,7 +8,9 @@ import pytest
 from astropy.io import fits
 
 from psfmatch.errors import FormatError, InputError, PSFError, PsfMatchWarning
-from psfmatch.io import read_psf
+from psfmatch.geometry import Box
+from psfmatch.io import read_psf, write_kernel
+from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF
 
 DATA = Path(__file__).parent / "data"
@@ -182,6 +184,14 @@ def test_unusable_stamps_are_refused_by_name(tmp_path, what):
     with pytest.raises(PSFError, match=what) as caught:
         read_psf(image_file(tmp_path / "stamp.fits", broken(what)))
     assert "stamp.fits" in str(caught.value)
+
+
+def test_a_kernel_is_taken_for_a_psf_only_where_asked(tmp_path):
+    image = GaussianPSF(fwhm=3.0, ellipticity=0.2, angle=20.0).stamps(x=0, y=0, shape=(15, 15))[0]
+    write_kernel(MatchingKernel.constant(image, Box(0, 0, 20, 30)), tmp_path / "k.fits")
+    with pytest.raises(FormatError, match="a matching kernel, no PSF"):
+        read_psf(tmp_path / "k.fits")
+    np.testing.assert_array_equal(read_psf(f"{tmp_path}/k.fits[KERNEL]").stamps(x=0, y=0)[0], image)
 
 
 def test_psf_files_that_are_none(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from psfmatch import GaussianPSF, InputError, MoffatPSF, PSFError
 from psfmatch.moments import adaptive_moments
-from psfmatch.prepare import measured_center, prepared, prepared_pair
+from psfmatch.prepare import measured_center, placed, prepared, prepared_pair
 
 SHAPE = {"ellipticity": 0.1, "angle": 20.0}
 SOURCES = {
@@ -181,3 +181,25 @@ def test_a_pair_on_one_grid_is_only_padded():
     padding = ((0, 1), (0, 1))
     for got, stamp in zip(prepared_pair(science, target), (science, target), strict=True):
         np.testing.assert_array_equal(got, np.pad(stamp, padding))
+
+
+@pytest.mark.parametrize(("angle", "scale"), [(33.0, 1.0), (-70.0, 1.6), (0.0, 0.7), (90.0, 1.0)])
+def test_measured_pixels_are_those_whose_corners_lie_in_the_stamp(angle, scale):
+    stamp = truth(GaussianPSF(fwhm=3.5), (30, 37), (14.3, 19.0))
+    image, measured = placed(stamp, pixel_scale=1.0, to_scale=scale, angle=angle, center=(14.3, 19.0))
+    inside = np.ones(image.shape, bool)
+    for j, i in np.ndindex(image.shape):
+        for dy, dx in np.ndindex(2, 2):
+            corner = complex(i - image.shape[1] // 2 + dx - 0.5, j - image.shape[0] // 2 + dy - 0.5)
+            back = scale * corner * np.exp(-1j * np.deg2rad(angle)) + complex(19.0, 14.3)
+            inside[j, i] &= -0.501 < back.imag < 29.501 and -0.501 < back.real < 36.501
+    np.testing.assert_array_equal(measured, inside)
+
+
+def test_rows_and_columns_of_zeros_are_not_measured():
+    image, measured = placed(truth(GaussianPSF(fwhm=3.5), (31, 38), (18.0, 15.0)), center=(18.0, 15.0))
+    assert image.shape == (37, 45)
+    wanted = np.zeros((37, 45), bool)
+    wanted[:31, 7:] = True
+    np.testing.assert_array_equal(measured, wanted)
+    assert placed(truth(GaussianPSF(fwhm=3.5), (31, 27), (15.0, 13.0))).measured.all()

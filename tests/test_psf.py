@@ -130,6 +130,15 @@ def test_sums_below_one_are_believed():
     assert ImagePSF(0.97 * blob(), normalize=True).stamps(x=0, y=0).sum() == pytest.approx(1.0)
 
 
+def test_measured_pixels_of_a_stamp():
+    part = np.ones((15, 21), bool)
+    assert ImagePSF(blob(), measured=part).measured is None
+    part[:2] = False
+    np.testing.assert_array_equal(ImagePSF(blob(), measured=part).measured, part)
+    with pytest.raises(PSFError, match="measured"):
+        ImagePSF(blob(), measured=part.T)
+
+
 @pytest.mark.parametrize(
     ("stamp", "sentence"),
     [

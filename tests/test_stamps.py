@@ -75,6 +75,39 @@ def test_position_angles_and_parities(mirrored):
     assert true_residual(solution, seen(GaussianPSF, SCIENCE, 0, 0), seen(MoffatPSF, TARGET, 1, 0), 0.2) < 4e-4
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(
+    ("turn", "center", "residual"), [(33.0, (25.0, 22.0), 2e-4), (0.0, (25.0, 28.0), 3e-4), (-21.0, (22.4, 23.3), 3e-4)]
+)
+def test_zeros_about_a_stamp_are_not_taken_for_pixels(turn, center, residual, normalize):
+    """Turned, or with the source off the middle: the flux beyond the pixels is told, and the wings go on from there."""
+    science, target = GaussianPSF(**SCIENCE, angle=20.0), MoffatPSF(**TARGET, angle=35.0)
+    first = truth(science, (41, 45), (20.0, 22.0), 0.2)
+    second = truth(MoffatPSF(**TARGET, angle=35.0 - turn), (51, 45), center, 0.2)
+    solution = matching_kernel(Stamp(first, angle=0.0), Stamp(second, angle=turn, normalize=normalize))
+    assert solution.statistics["missing_flux_target"] == pytest.approx(1.0 / second.sum() - 1.0, rel=0.3)
+    assert true_residual(solution, science, target, 0.2) < residual
+    assert offset(solution) < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("turn", "pixel", "shape"), [(33.0, 0.2, (51, 45)), (0.0, 0.3, (37, 33)), (-50.0, 0.13, (79, 70))]
+)
+def test_noise_is_not_turned_into_structure(turn, pixel, shape):
+    """A noisy target on other pixels gives nearly the kernel of one on the science stamp's own."""
+    science, target = GaussianPSF(**SCIENCE, angle=20.0), MoffatPSF(**TARGET, angle=35.0)
+    first = truth(science, (41, 45), (20.0, 22.0), 0.2)
+
+    def residual(angle, *grid):
+        clean = truth(MoffatPSF(**TARGET, angle=35.0 - angle), *grid)
+        noisy = clean + np.random.default_rng(5).normal(0.0, clean.max() / 500.0, clean.shape)
+        solution = matching_kernel(Stamp(first, 0.2, 0.0), Stamp(noisy, grid[2], angle))
+        return true_residual(solution, science, target, 0.2)
+
+    own = residual(0.0, (51, 45), (25.0, 22.0), 0.2)
+    assert residual(turn, shape, ((shape[0] - 1) / 2, (shape[1] - 1) / 2), pixel) < 3.0 * own
+
+
 def test_a_mirrored_target_needs_no_angle():
     science = truth(GaussianPSF(**SCIENCE, angle=20.0), (35, 41), (17.0, 20.0), 0.2)
     target = truth(MoffatPSF(**TARGET, angle=35.0), (43, 38), (21.0, 18.5), 0.2)

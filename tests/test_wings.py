@@ -122,6 +122,36 @@ def test_a_stamp_with_less_than_unit_sum_is_believed():
     assert missing_flux(0.9 * image)[0] == wings.missing
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_pixels_that_are_not_measured_lie_beyond_the_border(normalize):
+    psf = psfmatch.MoffatPSF(fwhm=3.5, beta=3.0)
+    whole, image = stamp(psf, (101, 91)), stamp(psf).copy()
+    measured = np.ones(SHAPE, bool)
+    measured[-9:], measured[:, :5] = False, False
+    image[~measured] = 0.0
+    seen = image / image.sum() if normalize else image
+    assert missing_flux(seen, 0.0, measured)[0] == pytest.approx(1.0 / image.sum() - 1.0, rel=0.1)
+    np.testing.assert_allclose(continued(seen, (101, 91), measured=measured)[0], whole, rtol=0.12)
+    assert missing_flux(seen)[0] < 0.3 * missing_flux(seen, 0.0, measured)[0]
+
+
+@pytest.mark.parametrize("peak_to_noise", [3000.0, 300.0])
+def test_missing_flux_beyond_the_measured_pixels_of_a_noisy_stamp(peak_to_noise):
+    measured = np.ones(SHAPE, bool)
+    measured[-9:], measured[:, :5] = False, False
+    truth = 1.0 / moffat()[measured].sum() - 1.0
+    images = [np.where(measured, noisy(moffat(), peak_to_noise, seed), 0.0) for seed in range(15)]
+    assert np.median([missing_flux(i, stamp_noise(i), measured)[0] for i in images]) == pytest.approx(truth, rel=0.3)
+
+
+def test_a_stamp_measured_throughout_is_an_ordinary_one():
+    for image in (moffat(), airy(), noisy(moffat(), 300.0)):
+        every, noise = np.ones(image.shape, bool), stamp_noise(image)
+        assert missing_flux(image, noise, every) == missing_flux(image, noise)
+        one, other = (continued(image, (101, 91), noise, m)[0] for m in (every, None))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_extending_to_a_smaller_or_even_shape_is_refused():
     image = moffat()
     for shape in ((43, 39), (46, 39)):

@@ -14,16 +14,26 @@ stamp on finer pixels should be used then.  A stamp that is already odd and cent
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.geometry import FloatArray, Position
 
-__all__ = ["Center", "checked_image", "measured_center", "prepared", "prepared_pair"]
+__all__ = [
+    "Center",
+    "Placed",
+    "checked_image",
+    "measured_center",
+    "padded",
+    "placed",
+    "placed_pair",
+    "prepared",
+    "prepared_pair",
+]
 
 Center = Literal["auto", "centroid", "middle"] | tuple[float, float]
 
@@ -33,16 +43,35 @@ TURN_DEGREE = 5
 MARGIN = 24
 FINE = 3.0
 LARGEST = 4096
+ROUNDING = 1e-6
 
 
-def prepared(
+class Placed(NamedTuple):
+    """A stamp brought to odd sides, and which of its pixels lie wholly within the original."""
+
+    image: FloatArray
+    measured: NDArray[np.bool_]
+
+
+def prepared(stamp: ArrayLike, **options: Any) -> FloatArray:
+    """The image that `placed` makes of a stamp, with the same options."""
+    return placed(stamp, **options).image
+
+
+def prepared_pair(science: ArrayLike, target: ArrayLike, **options: Any) -> tuple[FloatArray, FloatArray]:
+    """The images that `placed_pair` makes of two stamps, with the same options."""
+    first, second = placed_pair(science, target, **options)
+    return first.image, second.image
+
+
+def placed(
     stamp: ArrayLike,
     *,
     pixel_scale: float | None = None,
     to_scale: float | None = None,
     angle: float = 0.0,
     center: Center = "auto",
-) -> FloatArray:
+) -> Placed:
     """The stamp on odd sides, its source in the central pixel, on pixels of another scale, rotated.
 
     Parameters
@@ -61,7 +90,7 @@ def prepared(
 
     Returns
     -------
-    array
+    Placed
         As large as needed to hold the whole stamp, with zeros about it; the sum is that of the stamp.
 
     Raises
@@ -78,14 +107,42 @@ def prepared(
     origin = _origin(image, center)
     if angle % 360.0:
         fine = min(1.0, ratio) / FINE
-        image = _rotated(_resampled(image, origin, fine), np.deg2rad(angle))
-        return _resampled(image, _middle(image), ratio / fine)
-    if ratio == 1.0 and float(origin.y).is_integer() and float(origin.x).is_integer():
-        return _about_pixel(image, origin)
-    return _resampled(image, origin, ratio)
+        turned = _rotated(_resampled(image, origin, fine), np.deg2rad(angle))
+        moved = _resampled(turned, _middle(turned), ratio / fine)
+    elif ratio == 1.0 and float(origin.y).is_integer() and float(origin.x).is_integer():
+        moved = _about_pixel(image, origin)
+    else:
+        moved = _resampled(image, origin, ratio)
+    return Placed(moved, _measured(moved.shape, image.shape, origin, ratio, np.deg2rad(angle)))
 
 
-def prepared_pair(
+def padded(stamp: ArrayLike, center: Center = "auto") -> Placed:
+    """The stamp with rows and columns of zeros, so that the pixel that the source is in is the central one.
+
+    Raises
+    ------
+    PSFError, InputError
+        As `placed`.
+    """
+    image = checked_image(stamp)
+    origin = _origin(image, center)
+    return placed(image, center=Position(round(origin.y), round(origin.x)))
+
+
+def _measured(
+    shape: tuple[int, ...], original: tuple[int, ...], origin: Position, ratio: float, angle: float
+) -> NDArray[np.bool_]:
+    """Which pixels of a prepared stamp lie wholly within the original one."""
+    y, x = (ratio * (np.arange(n) - n // 2) for n in shape)
+    cos, sin = np.cos(angle), np.sin(angle)
+    half = 0.5 * ratio * (abs(cos) + abs(sin)) - 0.5 - ROUNDING  # a pixel's, less that of the original's
+    at_y = origin.y + y[:, None] * cos - x[None, :] * sin
+    at_x = origin.x + x[None, :] * cos + y[:, None] * sin
+    inside = [(at >= half) & (at <= n - 1 - half) for at, n in zip((at_y, at_x), original, strict=True)]
+    return inside[0] & inside[1]
+
+
+def placed_pair(
     science: ArrayLike,
     target: ArrayLike,
     *,
@@ -95,7 +152,7 @@ def prepared_pair(
     mirrored: bool = False,
     science_center: Center = "auto",
     target_center: Center = "auto",
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Placed, Placed]:
     """Two stamps on the pixels of the first, such that the kernel between them moves nothing.
 
     Only where the sources lie relative to each other matters to the kernel, so that the science stamp, often the
@@ -114,17 +171,17 @@ def prepared_pair(
     mirrored : bool
         Mirror the target in x, before it is turned.
     science_center, target_center : {"auto", "centroid", "middle"} or (y, x)
-        Where the source is in each stamp, as for `prepared`.
+        Where the source is in each stamp, as for `placed`.
 
     Returns
     -------
-    science, target : array
+    science, target : Placed
         Of odd sides, which may differ.
 
     Raises
     ------
     PSFError, InputError
-        As `prepared`.
+        As `placed`.
     """
     first, second = checked_image(science), checked_image(target)
     ratio = _ratio(target_scale, science_scale)
@@ -140,8 +197,8 @@ def prepared_pair(
     else:
         cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
         origin = Position(there.y - ratio * (dy * cos - dx * sin), there.x - ratio * (dx * cos + dy * sin))
-    moved = prepared(second, pixel_scale=1.0, to_scale=ratio, angle=angle, center=origin)
-    return _about_pixel(first, pixel), moved
+    moved = placed(second, pixel_scale=1.0, to_scale=ratio, angle=angle, center=origin)
+    return placed(first, center=pixel), moved
 
 
 def measured_center(stamp: ArrayLike, *, iterations: int = 100) -> Position:

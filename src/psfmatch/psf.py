@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.fields import Field
@@ -80,6 +80,11 @@ class PSF(ABC):
     def constant(self) -> bool:
         """Whether the stamps are the same at every position."""
         return False
+
+    @property
+    def measured(self) -> NDArray[np.bool_] | None:
+        """Which pixels of the stamps are measured, rather than filled up with zeros; None: all."""
+        return None
 
     def _shape(self, shape: tuple[int, int] | None) -> tuple[int, int]:
         return self.shape if shape is None else odd_shape(shape, "stamp shape")
@@ -342,18 +347,26 @@ class ImagePSF(PSF):
         Odd-sized; its sum is believed (a stamp of sum 0.98 lacks 2 % of the flux) unless ``normalize``.
     normalize : bool
         Scale the stamp to unit sum.
+    measured : array of bool, shape (sy, sx), optional
+        Which pixels are measured; default all.  The others lie beyond the border of what was seen: solvers that
+        continue the wings of a stamp continue them there, too.
 
     Raises
     ------
     PSFError
-        See `check_stamp`.
+        See `check_stamp`; or if ``measured`` has another shape.
     """
 
     image: FloatArray
     normalize: bool = False
+    measured: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         image = check_stamp(self.image)
+        if self.measured is not None:
+            if np.shape(self.measured) != image.shape:
+                raise PSFError(f"measured: of shape {np.shape(self.measured)}, not the stamp's {image.shape}")
+            object.__setattr__(self, "measured", None if np.all(self.measured) else frozen(self.measured, bool))
         object.__setattr__(self, "image", frozen(image / image.sum()) if self.normalize else image)
 
     @property

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.geometry import FloatArray, frozen
-from psfmatch.prepare import Center, checked_image, prepared, prepared_pair
+from psfmatch.prepare import Center, Placed, checked_image, padded, placed, placed_pair
 from psfmatch.psf import PSF, ImagePSF
+from psfmatch.stamp_noise import denoised, stamp_noise
 
 __all__ = ["PSFPair", "Stamp", "paired"]
 
@@ -37,7 +38,7 @@ class Stamp:
     mirrored : bool
         Whether east is to the right when north is up.
     center : {"auto", "centroid", "middle"} or (y, x)
-        Where the source is in an array, as for `psfmatch.prepare.prepared`: ``auto`` in the middle or in the pixel
+        Where the source is in an array, as for `psfmatch.prepare.placed`: ``auto`` in the middle or in the pixel
         n // 2, unless it is measured more than 0.1 px from both.
     normalize : bool
         Scale an array to unit sum; else its sum is believed (a stamp of sum 0.98 lacks 2 % of the flux).
@@ -106,8 +107,10 @@ def paired(
 ) -> PSFPair:
     """Two PSFs in the pixels and in the orientation of the first, such that the kernel between them moves nothing.
 
-    A target stamp is brought there (see `psfmatch.prepare.prepared_pair`); a target that is a model is there already.
-    Of two stamps, the science stamp is only padded.
+    A target stamp is brought there (see `psfmatch.prepare.placed_pair`); a target that is a model is there already.
+    Of two stamps, the science stamp is only padded.  A noisy target that must be turned, or brought to other pixels, is
+    freed from its noise first (`psfmatch.stamp_noise.denoised`): afterwards the noise is white no longer, and would
+    pass for structure.
 
     Parameters
     ----------
@@ -179,14 +182,17 @@ def _alone(science: Stamp) -> PSF:
     """The science PSF beside a target that is no stamp: a model as it is, a stamp centred."""
     if isinstance(science.image, PSF):
         return science.image
-    return ImagePSF(prepared(science.image, center=science.center))
+    return _as_model(placed(science.image, center=science.center))
 
 
 def _placed(science: Stamp, target: Stamp, ratio: float, rotation: float, mirrored: bool) -> tuple[PSF, PSF]:
     model = science.image if isinstance(science.image, PSF) else None
-    images = prepared_pair(
+    pixels = np.asarray(target.image)
+    if ratio != 1.0 or rotation:
+        pixels = _smoothed(pixels, target.center)
+    first, second = placed_pair(
         np.ones((1, 1)) if isinstance(science.image, PSF) else science.image,
-        np.asarray(target.image),
+        pixels,
         science_scale=ratio,
         target_scale=1.0,
         angle=rotation,
@@ -194,4 +200,15 @@ def _placed(science: Stamp, target: Stamp, ratio: float, rotation: float, mirror
         science_center=science.center if model is None else "middle",
         target_center=target.center,
     )
-    return model or ImagePSF(images[0]), ImagePSF(images[1])
+    return model or _as_model(first), _as_model(second)
+
+
+def _smoothed(image: FloatArray, center: Center) -> FloatArray:
+    """A stamp freed from its white noise, which on other pixels could not be told from structure any more."""
+    about = padded(image, center)
+    noise = stamp_noise(about.image)
+    return denoised(about.image, noise)[about.measured].reshape(image.shape) if noise > 0 else image
+
+
+def _as_model(stamp: Placed) -> ImagePSF:
+    return ImagePSF(stamp.image, measured=stamp.measured)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, odd_shape, resized
@@ -91,9 +92,10 @@ class Wings:
 
 
 NO_WINGS = Wings("none", 0.0, np.inf, 1.0, 0.0)
+Mask = NDArray[np.bool_]
 
 
-def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
+def fit_wings(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = None) -> Wings:
     """Fit the outer part of a stamp and extrapolate it.
 
     A Moffat wing (Moffat 1969, A&A 3, 455) whose core has the stamp's FWHM, and a Gaussian one, are fitted under a
@@ -110,27 +112,31 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0) -> Wings:
     noise : float
         Standard deviation per pixel, of the stamp before it was denoised.  A wing is reduced by
         ``1 - (3 error / flux)^2``, so that noise makes no flux.
+    measured : array of bool, optional
+        Which pixels are; default all.  The others, filled up when a source off the middle or a turned stamp was
+        brought to the middle of an odd one, lie beyond the border: they take no part in the fit, nor does anything
+        farther from the centre than the nearest of them, and their flux counts as missing.
 
     Returns
     -------
     Wings
     """
-    total = float(stamp.sum())
-    if min(stamp.shape) < SMALLEST or total <= 0:
+    seen = _Seen(stamp, measured)
+    if seen.reach < SMALLEST // 2 or seen.flux <= 0:
         return NO_WINGS
     width = fwhm(stamp)
-    window = _Window.of(stamp, OUTER)
+    window = _Window.of(seen, OUTER)
     wings = _smooth(window, width, noise)
     if window.misfit(wings, noise) > RINGED or wings.slope < SHALLOWEST:
-        wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), _ring_window(stamp, width)
+        wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), _ring_window(seen, width)
     error = SIGNIFICANCE * noise * float(np.linalg.norm(window.weight))
     if window.flux <= error:
         return NO_WINGS
     wings = replace(wings, amplitude=window.amplitude(wings) * (1.0 - (error / window.flux) ** 2))
-    return _with_missing(wings, stamp, width)
+    return _with_missing(wings, seen, width)
 
 
-def missing_flux(stamp: FloatArray, noise: float = 0.0) -> tuple[float, float]:
+def missing_flux(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = None) -> tuple[float, float]:
     """The flux beyond the border of a stamp, as a fraction of the flux in it, and its standard error.
 
     Of a noiseless stamp, what `continued` finds: a sum below 1 says what is missing, as long as the wings agree with
@@ -150,22 +156,25 @@ def missing_flux(stamp: FloatArray, noise: float = 0.0) -> tuple[float, float]:
         Image of a PSF, of odd size, centred, *not* denoised.
     noise : float
         Standard deviation per pixel.
+    measured : array of bool, optional
+        Which pixels are, as for `fit_wings`.
 
     Returns
     -------
     missing, error : float
         NaN where the wing is lost in the noise - below 5 standard deviations, or the answer uncertain by more than
-        half - and for stamps below 11 px.
+        half - and for stamps measured over less than 11 px.
     """
-    if min(stamp.shape) < SMALLEST or not stamp.sum() > 0:
+    seen = _Seen(stamp, measured)
+    if seen.reach < SMALLEST // 2 or not seen.flux > 0:
         return np.nan, np.nan
     if noise <= 0:
-        wings = _believed(fit_wings(stamp), float(stamp.sum()))
+        wings = _believed(fit_wings(stamp, measured=measured), seen.flux)
         return wings.missing, wings.missing_error
     width = fwhm(stamp)
     best: tuple[float, Wings] | None = None
     for share in SHARES:
-        found = _noisy_wings(stamp, noise, width, share)
+        found = _noisy_wings(seen, noise, width, share)
         if found is not None and (best is None or found[0] < best[0]):
             best = found
         if best is not None and best[0] <= CERTAIN:
@@ -176,20 +185,20 @@ def missing_flux(stamp: FloatArray, noise: float = 0.0) -> tuple[float, float]:
     return wings.missing, float(np.hypot(error * wings.missing, wings.missing_error))
 
 
-def _noisy_wings(stamp: FloatArray, noise: float, width: float, share: float) -> tuple[float, Wings] | None:
+def _noisy_wings(seen: _Seen, noise: float, width: float, share: float) -> tuple[float, Wings] | None:
     """The relative error that noise makes in the flux beyond, and the wings seen in a window; None if not visible."""
-    window = _Window.of(stamp, OUTER, share)
+    window = _Window.of(seen, OUTER, share)
     amplitude_error = window.relative_error(noise)
     if not amplitude_error < 1.0 / VISIBLE:
         return None
-    best, rings = _smooth(window, width, noise), _ring_window(stamp, width)
+    best, rings = _smooth(window, width, noise), _ring_window(seen, width)
     shift = noise * window.log_radius_error()
     steep, wings, shallow = (_like(best, window, width, sign * shift) for sign in (-1.0, 0.0, 1.0))
     ringed = all(w.misfit(_smooth(w, width, noise), noise) > RINGED for w in (window, rings))
     if ringed or steep.slope < SHALLOWEST:
         wings = _power_law("diffraction", DIFFRACTION_SLOPE, width)
-        return rings.relative_error(noise), _with_missing(_scaled(wings, rings), stamp, width)
-    low, middle, high = (_with_missing(_scaled(w, window), stamp, width) for w in (steep, wings, shallow))
+        return rings.relative_error(noise), _with_missing(_scaled(wings, rings), seen, width)
+    low, middle, high = (_with_missing(_scaled(w, window), seen, width) for w in (steep, wings, shallow))
     if not middle.missing > 0:
         return None
     spread = max(high.missing - middle.missing, middle.missing - low.missing) / middle.missing
@@ -200,19 +209,45 @@ def _scaled(wings: Wings, window: _Window) -> Wings:
     return replace(wings, amplitude=window.amplitude(wings))
 
 
-def _ring_window(stamp: FloatArray, width: float) -> _Window:
+def _ring_window(seen: _Seen, width: float) -> _Window:
     """From outside the core to the border, so that it holds many rings."""
-    half = min(stamp.shape) // 2
-    return _Window.of(stamp, min(max(INNER, FIRST_DARK_RING * width / half), 0.5))
+    return _Window.of(seen, min(max(INNER, FIRST_DARK_RING * width / seen.reach), 0.5))
 
 
-def _with_missing(wings: Wings, stamp: FloatArray, width: float) -> Wings:
+def _with_missing(wings: Wings, seen: _Seen, width: float) -> Wings:
     """The wings with the flux beyond the stamp, limited behind an aperture to what can be there."""
-    missing = _flux_beyond_border(wings, stamp.shape) / float(stamp.sum())
+    missing = seen.missing(wings)
     if wings.kind == "diffraction":
-        cut = min(1.0, MOST_DIFFRACTED * width / max(min(stamp.shape) // 2 * missing, 1e-300))
+        cut = min(1.0, MOST_DIFFRACTED * width / max(seen.reach * missing, 1e-300))
         return replace(wings, amplitude=cut * wings.amplitude, missing=cut * missing)
     return replace(wings, missing=missing)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A stamp, and which of its pixels are measured; None: all."""
+
+    image: FloatArray
+    measured: Mask | None = None
+
+    @property
+    def flux(self) -> float:
+        """In the stamp."""
+        return float(self.image.sum())
+
+    @property
+    def reach(self) -> float:
+        """The radius to which every pixel is measured."""
+        half = min(self.image.shape) // 2
+        return half if self.measured is None else float(_radius(self.image.shape)[~self.measured].min(initial=half))
+
+    def missing(self, wings: Wings) -> float:
+        """The flux of the wings outside the measured pixels, less what the others hold, relative to the stamp's."""
+        beyond = _flux_beyond_border(wings, self.image.shape)
+        if self.measured is not None:
+            other = ~self.measured
+            beyond = max(0.0, beyond + float((wings.profile(_radius(other.shape)) - self.image)[other].sum()))
+        return beyond / self.flux
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,13 +259,13 @@ class _Window:
     values: FloatArray
 
     @classmethod
-    def of(cls, stamp: FloatArray, inner: float, share: float = 1.0) -> _Window:
+    def of(cls, seen: _Seen, inner: float, share: float = 1.0) -> _Window:
         """A Hann window in radius times r^2, so that every ring of an r^-3 profile counts alike."""
-        radius = _radius(stamp.shape)
-        r = radius / (share * (min(stamp.shape) // 2))
+        radius = _radius(seen.image.shape)
+        r = radius / (share * seen.reach)
         weight = np.sin(np.pi * np.clip((r - inner) / (1.0 - inner), 0.0, 1.0)) ** 2 * r**2
         inside = (r > inner) & (r < 1.0)
-        return cls(weight[inside], radius[inside], stamp[inside])
+        return cls(weight[inside], radius[inside], seen.image[inside])
 
     @property
     def flux(self) -> float:
@@ -332,8 +367,8 @@ def _flux_beyond_border(wings: Wings, shape: tuple[int, ...]) -> float:
     return float(wings.flux_beyond(border).mean() * 2.0 * np.pi)
 
 
-def extended(stamp: FloatArray, shape: tuple[int, int], wings: Wings) -> FloatArray:
-    """The stamp continued by its wings to a larger odd shape; the pixels inside are unchanged.
+def extended(stamp: FloatArray, shape: tuple[int, int], wings: Wings, measured: Mask | None = None) -> FloatArray:
+    """The stamp continued by its wings to a larger odd shape; the pixels inside (that are measured) are unchanged.
 
     Raises
     ------
@@ -343,11 +378,16 @@ def extended(stamp: FloatArray, shape: tuple[int, int], wings: Wings) -> FloatAr
     shape = odd_shape(shape, "extended stamp")
     if shape[0] < stamp.shape[0] or shape[1] < stamp.shape[1]:
         raise InputError(f"a stamp of {stamp.shape} cannot be extended to {shape}; give a larger shape")
-    inside = resized(np.ones(stamp.shape), shape) > 0
-    return np.where(inside, resized(stamp, shape), wings.profile(_radius(shape)) if wings.missing > 0 else 0.0)
+    out = resized(stamp, shape)
+    if not wings.missing > 0:
+        return out
+    inside = resized(np.ones(stamp.shape) if measured is None else measured.astype(float), shape) > 0
+    return np.where(inside, out, wings.profile(_radius(shape)))
 
 
-def continued(stamp: FloatArray, shape: tuple[int, int], noise: float = 0.0) -> tuple[FloatArray, Wings]:
+def continued(
+    stamp: FloatArray, shape: tuple[int, int], noise: float = 0.0, measured: Mask | None = None
+) -> tuple[FloatArray, Wings]:
     """The stamp continued by its fitted wings, on the scale where the whole PSF has unit flux.
 
     A stamp whose sum is 1 within 1e-6 was cut and normalised: it is scaled down so that it and its wings out to
@@ -362,6 +402,8 @@ def continued(stamp: FloatArray, shape: tuple[int, int], noise: float = 0.0) -> 
         The shape to continue to, odd and no smaller than the stamp.
     noise : float
         Standard deviation per pixel.
+    measured : array of bool, optional
+        Which pixels are, as for `fit_wings`; the others are replaced by the wings.
 
     Returns
     -------
@@ -369,10 +411,10 @@ def continued(stamp: FloatArray, shape: tuple[int, int], noise: float = 0.0) -> 
         The wings are those of the returned array; its ``missing`` is relative to the flux in the original stamp.
     """
     total = float(stamp.sum())
-    wings = _believed(fit_wings(stamp, noise), total)
+    wings = _believed(fit_wings(stamp, noise, measured), total)
     scale = 1.0 / (1.0 + wings.missing) if abs(total - 1.0) <= UNIT_SUM else 1.0
     wings = replace(wings, amplitude=wings.amplitude * scale)
-    return extended(stamp * scale, shape, wings), wings
+    return extended(stamp * scale, shape, wings, measured), wings
 
 
 def _believed(wings: Wings, total: float) -> Wings:

@@ -117,12 +117,13 @@ class Console:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """With ``--verbose``, what the package logs goes to stderr."""
-        logger, handler = logging.getLogger("psfmatch"), logging.StreamHandler()
+        """With ``--verbose``, what the package logs goes to stderr; else nowhere: the verbs say what matters."""
+        logger = logging.getLogger("psfmatch")
+        handler = logging.StreamHandler() if self.verbose else logging.NullHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         level = logger.level
+        logger.addHandler(handler)
         if self.verbose:
-            logger.addHandler(handler)
             logger.setLevel(logging.INFO)
         try:
             yield

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
-from psfmatch.cli.figures import print_quality, solution_values
+from psfmatch.cli.figures import print_outcomes, print_quality, solution_values
 
 if TYPE_CHECKING:
     from psfmatch.exposure import Exposure
@@ -75,6 +75,8 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
             results[name] = _match_frame(demo_data() / file, title, folder, overwrite)
     console.line(f"DECam z band, matched to {TARGET} (pixels)\n")
     print_quality(console, {name: result.matched.quality for name, result in results.items()})
+    console.line()
+    print_outcomes(console, {name: result.matched.solution for name, result in results.items()})
     console.line(
         f"\nThe brightest unsaturated star: FWHM in px of the elliptical Moffat profile (beta free) that fits its "
         f"pixels within {RADIUS:g} px"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from psfmatch.quality import Quality
     from psfmatch.solve.solution import Solution
 
-__all__ = ["print_quality", "solution_values"]
+__all__ = ["print_outcomes", "print_quality", "solution_values"]
 
 MEANING = {
     "residual": "norm2(K*S - T) / norm2(T)",
@@ -47,7 +47,7 @@ def print_quality(console: Console, qualities: Mapping[str, Quality]) -> None:
         console.table(
             ("figure", "median", "worst", ""),
             [
-                (name.replace("_", " "), f"{median[name] + 0.0:.3g}", f"{worst[name] + 0.0:.3g}", meaning)
+                (_words(name), *(_figure(name, values[name]) for values in (median, worst)), meaning)
                 for name, meaning in MEANING.items()
             ],
         )
@@ -56,6 +56,21 @@ def print_quality(console: Console, qualities: Mapping[str, Quality]) -> None:
             ("image", "residual", "worst", "max\nresidual", "EE\nerror", "noise\ngain", "neg.\nflux", "kernel\nsum"),
             [(_short(name), *_medians(quality)) for name, quality in qualities.items()],
         )
+
+
+def print_outcomes(console: Console, solutions: Mapping[str, Solution]) -> None:
+    """What kept a kernel that may be used from being better, in a line for each."""
+    for name, solution in solutions.items():
+        if solution.outcome.name != "OK" and solution.outcome.ok:
+            console.line(f"{name}: {solution.message}" if name else solution.message)
+
+
+def _words(name: str) -> str:
+    return name.replace("ee_", "EE ").replace("_", " ")
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.4f}" if name == "kernel_sum" else f"{value + 0.0:.3g}"
 
 
 def _medians(quality: Quality) -> tuple[str, ...]:

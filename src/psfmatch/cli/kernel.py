@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
-from psfmatch.cli.figures import print_quality, solution_values
+from psfmatch.cli.figures import print_outcomes, print_quality, solution_values
 from psfmatch.cli.settings import build, config_option, set_option
 
 __all__ = ["kernel"]
@@ -99,6 +99,7 @@ def kernel(
     psfmatch.io.write_kernel(solution.kernel, output, overwrite=overwrite)
     good = solution.outcome.ok
     print_quality(console, {"": quality})
+    print_outcomes(console, {"": solution})
     if not good:
         console.note(f"error: {solution.message} (written all the same)")
     console.line(f"wrote {output}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
-from psfmatch.cli.figures import print_quality, solution_values
+from psfmatch.cli.figures import print_outcomes, print_quality, solution_values
 from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ PLANES = ("psf", "weight", "variance", "mask")
     "--memmap/--no-memmap",
     default=None,
     help="Leave the pixels in the files and convolve strip by strip, in little memory, to the same result.  Default: "
-    "where the image's file is larger than an eighth of the memory.  Works for FITS files that are not compressed.",
+    "where the image's file is larger than an eighth of the memory.  Compressed files are still read as a whole.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 @click.option(
@@ -123,9 +123,7 @@ def match(
                 report["error"] = console.errors[-1]
             report["seconds"] = time.perf_counter() - begin
     print_quality(console, {name: matched.quality for name, matched in matches.items()})
-    for name, matched in matches.items():
-        if matched.solution.outcome.name != "OK" and matched.solution.outcome.ok:
-            console.line(f"{name}: {matched.solution.message}")
+    print_outcomes(console, {name: matched.solution for name, matched in matches.items()})
     if console.verbose:
         _print_statistics(console, matches)
     for report in reports:

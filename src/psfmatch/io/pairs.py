@@ -27,7 +27,7 @@ def read_psf_pair(
 ) -> PSFPair:
     """Read two PSFs, the target on the science image's pixels and in its orientation.
 
-    FITS stamps may be of any size, even or odd, have the source anywhere (see `psfmatch.prepare.prepared`), and
+    FITS stamps may be of any size, even or odd, have the source anywhere (see `psfmatch.prepare.placed`), and
     differ in pixel scale, position angle and parity; one whose parity is not known has that of the other.  PSFEx
     models, files of psfmatch and words are in the science image's pixels already.
 

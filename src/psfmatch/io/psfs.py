@@ -108,6 +108,10 @@ def _stamp(hdus: fits.HDUList, chosen: Any) -> ImagePSF:
     if chosen is None:
         if not images:
             raise FormatError(f"{hdus.filename()}: holds neither a PSFEx model nor a two-dimensional image")
+        if "PSFMATCH" in hdus[0].header and "KERNEL" in hdus:
+            raise FormatError(
+                f"{hdus.filename()}: holds a matching kernel, no PSF; if it is meant, say {hdus.filename()}[KERNEL]"
+            )
         chosen = next((hdu for hdu in images if hdu.name in ("TARGET", "PSF")), images[0])
     psf = ImagePSF(plane(hdus, chosen))
     keep = believed(float(psf.image.sum()), hdus.filename(), stacklevel=5)

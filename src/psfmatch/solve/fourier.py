@@ -43,7 +43,7 @@ def _missing(name: str, psf: PSF, cells: SpatialCellSet) -> dict[str, float]:
         return {}
     middle = len(cells) // 2
     stamp = psf.stamps(x=cells.x[middle], y=cells.y[middle])[0]
-    missing, error = missing_flux(stamp, stamp_noise(stamp))
+    missing, error = missing_flux(stamp, stamp_noise(stamp), psf.measured)
     return {f"missing_flux_{name}": missing, f"missing_flux_error_{name}": error}
 
 

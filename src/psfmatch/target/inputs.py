@@ -142,7 +142,7 @@ def _view(name: str, psf: PSF, x: float, y: float, frame: Box) -> View:
     if psf.resizable:
         return View(name, frame, psf, psf.stamps(x=x, y=y, shape=(ny, nx))[0], False, fwhm(raw))
     noise = stamp_noise(raw)
-    stamp = denoised(raw, noise) if noise > 0 else continued(raw, (ny, nx))[0]
+    stamp = denoised(raw, noise) if noise > 0 else continued(raw, (ny, nx), measured=psf.measured)[0]
     return View(name, frame, ImagePSF(raw), stamp, not psf.constant, fwhm(stamp))
 
 
