@@ -73,9 +73,13 @@ class Axis:
         """Coordinates in the parent frame of all pixels of the output of a block."""
         return self.origin + k * self.step + np.arange(self.step, dtype=float)
 
+    def read(self, k: int) -> FloatArray:
+        """Coordinates in the parent frame of all pixels that a block reads."""
+        return self.origin + k * self.step - self.kernel // 2 + np.arange(self.side, dtype=float)
+
     def inside(self, k: int) -> NDArray[np.bool_]:
         """Which pixels that a block reads lie in the frame."""
-        index = k * self.step - self.kernel // 2 + np.arange(self.side)
+        index = self.read(k) - self.origin
         return np.asarray((index >= 0) & (index < self.length))
 
     def reach(self, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -12,7 +12,7 @@ from psfmatch.convolve.arrays import from_device, namespace, native, to_device
 from psfmatch.convolve.blocks import Axis, Blocks
 from psfmatch.convolve.footprint import Bits, Edge, check_sizes
 from psfmatch.convolve.job import Job
-from psfmatch.convolve.local import LocalKernel
+from psfmatch.convolve.local import LocalKernel, local_kernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
@@ -23,7 +23,6 @@ __all__ = ["FFT"]
 
 TOLERANCE = {4: 3e-7, 8: 1e-13}
 BATCH = 64
-SHARE = 0.3
 STACKED = 4
 LARGEST_STACKED = 512
 
@@ -128,14 +127,14 @@ class FFT:
         types = Planes(*(None if plane is None else native(plane) for plane in planes))
 
         def local(images: MatchingKernel, tolerance: float, plane: Any, dtype: Any) -> LocalKernel:
-            return LocalKernel(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
+            return local_kernel(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
 
         tolerance = self._tolerance(types.image == xp.float64)
-        own = local(kernel.compressed(SHARE * tolerance), tolerance, planes.image, types.image)
+        own = local(kernel, tolerance, planes.image, types.image)
         squared = None
         if planes.variance is not None:
             tolerance = self.variance_tolerance
-            squared = local(kernel.squared(SHARE * tolerance), tolerance, planes.variance, types.variance)
+            squared = local(kernel.squared(0.3 * tolerance), tolerance, planes.variance, types.variance)
         out = self._outputs(planes, types)
         job = Job(blocks, planes, out, types, own, squared, kernel.support, bits, self.edge)
         if xp is np:

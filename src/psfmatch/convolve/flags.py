@@ -12,6 +12,8 @@ from psfmatch.convolve.arrays import namespace
 
 __all__ = ["dilated"]
 
+FEW = 40
+
 
 def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
     """OR over the footprint of every output pixel, ``out(x) = OR_u flags(x - u)``.
@@ -36,6 +38,8 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
     if not bool(xp.any(flags != 0)):
         return xp.zeros_like(flags[:, :ny, :nx])
     if support.all():
+        if xp is np and np.count_nonzero(flags) <= FEW * len(flags):
+            return _around_each(flags, ky, kx)
         return _running_or(_running_or(flags, ky, ny, 1), kx, nx, 2)
     out = xp.zeros_like(flags[:, :ny, :nx])
     width, wide = 0, flags
@@ -44,6 +48,14 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
             width, wide = length, _running_or(flags, length, flags.shape[2] - length + 1, 2)
         y, x = ky - 1 - row, kx - start - length
         out |= wide[:, y : y + ny, x : x + nx]
+    return out
+
+
+def _around_each(flags: NDArray[Any], ky: int, kx: int) -> NDArray[Any]:
+    """For a rectangular footprint and few flags, one by one."""
+    out = np.zeros((len(flags), flags.shape[1] - ky + 1, flags.shape[2] - kx + 1), flags.dtype)
+    for k, y, x in zip(*(index.tolist() for index in flags.nonzero()), strict=True):
+        out[k, max(0, y - ky + 1) : y + 1, max(0, x - kx + 1) : x + 1] |= flags[k, y, x]
     return out
 
 

@@ -16,7 +16,7 @@ from psfmatch.exposure import Planes
 
 __all__ = ["Job"]
 
-SAMPLE = 32
+SAMPLE = 24
 CONTRAST = {4: 1e9, 8: 1e5}
 PART = 1e5
 FEW = 12

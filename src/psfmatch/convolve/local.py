@@ -1,79 +1,93 @@
 """A kernel as blocks of a frame need it: its variation in the block by as few transforms as it takes.
 
-In a block, which is small against the field, the kernel is a low polynomial of the position,
+In a block, which is small against the field, the kernel is a low polynomial of the position.  Written in the row y of
+the output pixel and the column x' = x - u_x of the input pixel, which the kernel of a polynomial field is as well,
 
-``K(u; x, y) = sum_ij K_ij(u) p_i(x) q_j(y)``,
+``K(u; x, y) = sum_jm K_jm(u) p_m(x - u_x) q_j(y)``,
 
-with p and q Chebyshev polynomials between the block's edges.  The terms whose images K_ij together are smaller than
+with p and q Chebyshev polynomials between the block's edges.  The terms whose images K_jm together are smaller than
 the tolerance are left out; as ``|p|, |q| <= 1``, this bounds the error everywhere.  What is left is convolved by
 
-``out = sum_i p_i(x) F_x^-1 [ sum_j q_j(y) F_y^-1 [ F[I] F[K_ij] ] ]``,
+``out = F_x^-1 [ sum_j q_j(y) F_y^-1 [ sum_m F[p_m I] F[K_jm] ] ]``,
 
-one inverse transform along y for each term, and one along x for each i.
+so that n terms of degree d take 2 (d + 1) transforms along an axis forward and d + 2 back, in place of 2 n.
 
 Weights that are splines are no polynomial in a block that holds knots.  There the terms are the principal images of
-the kernels in the block, each with its own surface: ``p_i(x, y)`` in place of ``p_i(x) q_j(y)``.
+the kernels in the block, each with its own surface over the output: one transform back for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import complex_type, mixed, scaled, transforms
-from psfmatch.convolve.blocks import Axis, Batch, Blocks
+from psfmatch.convolve.arrays import mixed, scaled, transforms
+from psfmatch.convolve.blocks import Batch, Blocks
 from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["LocalKernel"]
+__all__ = ["LocalKernel", "PolynomialKernel", "SplineKernel", "local_kernel"]
 
-ACCURACY = 5e-7
+ACCURACY = 4e-7
 TINY = 1e-300
 SAMPLES = 24
 MANY = 10
+KEPT = 3
+SHARE = 0.3
 ROUNDING = 0.12 * 2.0**-24
 """Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of
 the 2-norms of image and kernel: measured, for sides of 128 to 400 px and kernels of 11 to 65 px."""
 
 
-class LocalKernel:
-    """The transforms of a kernel's basis, and its expansion in every block.
+def local_kernel(
+    kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any = None
+) -> LocalKernel:
+    """The kernel prepared for the blocks of a frame.
 
     Parameters
     ----------
     kernel : MatchingKernel
-        With an orthonormal basis, as `MatchingKernel.compressed` gives it.
     blocks : Blocks
     tolerance : float
         The largest change of the kernel at any pixel, in the 2-norm over its pixels, relative to that of the kernel.
     xp, dtype, device
         Namespace, real type and device of the planes to be convolved.
     """
+    cls = SplineKernel if kernel.weights.kind == "spline" else PolynomialKernel
+    return cls(kernel.compressed(SHARE * tolerance), blocks, tolerance, xp, dtype, device)
+
+
+class LocalKernel:
+    """What both kinds of kernel share; parameters as of `local_kernel`, with an orthonormal basis."""
+
+    basis: FloatArray
+    spectra: Any
 
     def __init__(
-        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any = None
+        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
     ) -> None:
         self.kernel, self.blocks, self.tolerance = kernel, blocks, tolerance
         self.xp, self.dtype, self.device = xp, dtype, device
         self.fft = transforms(xp)
-        self.spectra = self._forward(self._array(kernel.basis))
-        self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ kernel.weights.coefficients, kernel.box, kernel.weights.kind)
+        field = kernel.weights
+        self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ field.coefficients, field.box, field.kind).table[0]
         self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-        self.spline = kernel.weights.kind == "spline"
-        if not self.spline:
-            self.rows = _axis_terms(blocks.y, lambda p: kernel.weights.terms_along(x=p, y=p)[1])
-            self.columns = _axis_terms(blocks.x, lambda p: kernel.weights.terms_along(x=p, y=p)[0])
-        self.pairs = [(j, i) for i, j in term_degrees(kernel.weights.order)]
-        self.images = None
-        if kernel.weights.kind == "chebyshev1" and len(self.pairs) <= MANY:
-            images = np.tensordot(kernel.weights.coefficients.T, kernel.basis, axes=1)
-            self.images = self._forward(self._array(images))[None, ...]
+        self.at_x = [field.terms_along(x=blocks.x.positions(k), y=[0.0])[0] for k in range(blocks.x.count)]
+        self.at_y = [field.terms_along(x=[0.0], y=blocks.y.positions(k))[1] for k in range(blocks.y.count)]
+
+    def _terms(self, batch: Batch) -> _Terms:
+        """The terms that any of the blocks needs."""
+        raise NotImplementedError
+
+    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
+        """The sum of the terms' convolutions, their images given as transforms (n, m, fy, fx)."""
+        raise NotImplementedError
 
     def add_pixels(self, out: Any, place: tuple[int, int], pixels: Sequence[tuple[int, int, float]]) -> None:
         """Add to the output (y.step, x.step) of a block what single pixels (row, column, value) that it reads give.
@@ -102,7 +116,7 @@ class LocalKernel:
         return self._array(np.stack([self._totals(row, column) for row, column in batch]))
 
     def _totals(self, row: int, column: int) -> FloatArray:
-        return self.sums.on_grid(x=self.blocks.x.positions(column), y=self.blocks.y.positions(row))[0]
+        return np.asarray(self.at_y[row].T @ self.sums @ self.at_x[column])
 
     def within_frame(self, batch: Batch) -> Any:
         """As `totals`, of the part of the kernel that falls on the frame: by a table of the basis's running sums."""
@@ -136,76 +150,145 @@ class LocalKernel:
             The least brightness in the block that errors are to be compared with.
         """
         xp = self.xp
-        terms = self._surfaces(batch) if self.spline else self._polynomials(batch)
-        precise = np.zeros(len(terms), bool)
+        terms = self._terms(batch)
+        precise = np.zeros(len(terms.pairs), bool)
         if self.dtype != xp.float64:
             with np.errstate(over="ignore"):
                 power = xp.einsum("kyx,kyx->k", cut, cut)
             ratio = [float(s) ** 0.5 / max(float(f), TINY) for f, s in zip(floor[:, 0, 0], power, strict=True)]
             precise = np.any(ROUNDING * np.asarray(ratio)[:, None] * terms.norms > ACCURACY, axis=0)
         if not precise.any():
-            if self.images is not None and len(terms) >= len(self.pairs):
-                return self._summed(self._forward(cut), self._whole_field(batch), self.images)
-            return self._summed(self._forward(cut), terms, mixed(xp, self._array(terms.weights), self.spectra))
-        spectrum = self._forward(xp.asarray(cut, dtype=xp.float64))
+            return self._single(cut, batch, terms)
         some = terms.chosen(precise)
-        images = self._forward(self._array(np.tensordot(some.weights, self.kernel.basis, axes=1), xp.float64))
-        total = xp.asarray(self._summed(spectrum, some, images), dtype=self.dtype)
+        if len(self.basis) <= MANY:
+            images = mixed(xp, self._array(some.weights, xp.float64), self._fine_spectra)
+        else:
+            images = self._forward(self._array(np.tensordot(some.weights, self.basis, axes=1), xp.float64))
+        total = xp.asarray(self._summed(xp.asarray(cut, dtype=xp.float64), some, images), dtype=self.dtype)
         if not precise.all():
             some = terms.chosen(~precise)
-            spectrum = xp.asarray(spectrum, dtype=complex_type(xp, self.dtype))
-            total += self._summed(spectrum, some, mixed(xp, self._array(some.weights), self.spectra))
+            total += self._summed(cut, some, mixed(xp, self._array(some.weights), self.spectra))
         return total
+
+    @cached_property
+    def _fine_spectra(self) -> Any:
+        """The transforms of the basis in double precision."""
+        return self._forward(self._array(self.basis, self.xp.float64))
+
+    def _single(self, cut: Any, batch: Batch, terms: _Terms) -> Any:
+        """All terms in the planes' own precision."""
+        return self._summed(cut, terms, mixed(self.xp, self._array(terms.weights), self.spectra))
 
     def _forward(self, images: Any) -> Any:
         """The transforms of images (..., sy, sx), zero beyond."""
         return self.fft.fft(self.fft.rfft(images, n=self.blocks.x.side, axis=-1), n=self.blocks.y.side, axis=-2)
 
-    def _summed(self, spectrum: Any, terms: _Terms, images: Any) -> Any:
-        """The sum over terms (j, i) of their images' convolutions times ``q_j p_i``."""
+
+class PolynomialKernel(LocalKernel):
+    """A kernel whose weights are polynomials; see the module."""
+
+    def __init__(
+        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
+    ) -> None:
+        super().__init__(kernel, blocks, tolerance, xp, dtype, device)
+        images, box = _from_input_column(kernel), kernel.box
+        moved = MatchingKernel(images, Field(np.eye(len(images)), box)).compressed(SHARE * tolerance)
+        self.basis, self.table = moved.basis, moved.weights.table
+        self.spectra = self._forward(self._array(moved.basis))
+        read = [blocks.x.read(k) for k in range(blocks.x.count)]
+        put = [blocks.y.positions(k) for k in range(blocks.y.count)]
+        self.columns = [_axis_terms(p, moved.weights.terms_along(x=_nodes(p, moved), y=[0.0])[0]) for p in read]
+        self.rows = [_axis_terms(p, moved.weights.terms_along(x=[0.0], y=_nodes(p, moved))[1]) for p in put]
+        self._known: dict[int, _Row] = {}
+        self.pairs = [(j, i) for i, j in term_degrees(kernel.weights.order)]
+        self.images = None
+        if len(self.pairs) <= MANY:
+            self.images = self._forward(self._array(images))[None, ...]
+            self.field_x = [moved.weights.terms_along(x=p, y=[0.0])[0] for p in read]
+            self.field_y = [moved.weights.terms_along(x=[0.0], y=p)[1] for p in put]
+
+    def _single(self, cut: Any, batch: Batch, terms: _Terms) -> Any:
+        if self.images is None or len(terms.pairs) < len(self.pairs):
+            return super()._single(cut, batch, terms)
+        # Where all terms are needed, those of the whole field do as well, and are the same in every block.
+        p = np.stack([self.field_x[column] for _, column in batch])[:, :, None, :]
+        q = np.stack([self.field_y[row] for row, _ in batch])[:, :, :, None]
+        return self._summed(cut, _Terms(self.pairs, terms.weights, terms.norms, q, p), self.images)
+
+    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
         y, x, fft = self.blocks.y, self.blocks.x, self.fft
-        dtype = self.xp.float64 if spectrum.dtype == self.xp.complex128 else self.xp.float32
-        q, p = self._array(terms.q, dtype), self._array(terms.p, dtype)
+        q, p = self._array(terms.q, cut.dtype), self._array(terms.p, cut.dtype)
+        used = sorted({m for _, m in terms.pairs})
+        spectra = self._forward(cut[:, None, ...] * p[:, used, ...] if used != [0] else cut[:, None, ...])
+        rows = sorted({j for j, _ in terms.pairs})
+        products: list[Any] = [None] * len(rows)
+        for k, (j, m) in enumerate(terms.pairs):
+            at = rows.index(j)
+            products[at] = _added(products[at], spectra[:, used.index(m), ...] * images[:, k, ...])
+        # What wraps falls into the kernel's margin, which is cut off.
+        strips = fft.ifft(self.xp.stack(products, axis=1), axis=2)[:, :, y.kernel - 1 :, :]
         total = None
-        for i in dict.fromkeys(i for _, i in terms.pairs):
-            partial = None
-            for k, (j, of) in enumerate(terms.pairs):
-                if of == i:
-                    # What wraps falls into the kernel's margin, which is cut off.
-                    image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
-                    partial = _added(partial, image if j == 0 else scaled(self.xp, image, q[:, j, ...]))
-            image = fft.irfft(partial, n=x.side, axis=2)[:, :, x.kernel - 1 :]
-            total = _added(total, image if i == 0 and not self.spline else image * p[:, i, ...])
+        for at, j in enumerate(rows):
+            image = strips[:, at, ...]
+            total = _added(total, image if j == 0 else scaled(self.xp, image, q[:, j, ...]))
+        return fft.irfft(total, n=x.side, axis=2)[:, :, x.kernel - 1 :]
+
+    def _terms(self, batch: Batch) -> _Terms:
+        tables = [self._row(row) for row, _ in batch]
+        needed = np.any([table.needed[column] for table, (_, column) in zip(tables, batch, strict=True)], axis=0)
+        j, m = np.nonzero(needed)
+        pairs = list(zip(j.tolist(), m.tolist(), strict=True))
+        weights = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
+        norms = [table.norms[column][j, m] for table, (_, column) in zip(tables, batch, strict=True)]
+        q = [self.rows[row].values for row, _ in batch]
+        p = [self.columns[column].values for _, column in batch]
+        return _Terms(pairs, np.stack(weights), np.stack(norms), np.stack(q)[:, :, :, None], np.stack(p)[:, :, None, :])
+
+    def _row(self, row: int) -> _Row:
+        """The expansions in all blocks of a row; those of the last few rows are kept."""
+        found = self._known.get(row)
+        if found is None:
+            table = (self.rows[row].matrix @ self.table)[None] @ np.stack([c.matrix.T for c in self.columns])[:, None]
+            norms = np.sqrt((table**2).sum(axis=1))
+            flat = norms.reshape(len(table), -1)
+            order = np.argsort(flat, axis=1)
+            sums = np.cumsum(np.take_along_axis(flat, order, axis=1), axis=1)
+            needed = np.zeros(flat.shape, bool)
+            np.put_along_axis(needed, order, sums > self.tolerance * flat.max(axis=1, keepdims=True), axis=1)
+            found = _Row(table, norms, needed.reshape(norms.shape))
+            self._known = {**{k: v for k, v in self._known.items() if abs(k - row) < KEPT}, row: found}
+        return found
+
+
+class _Row(NamedTuple):
+    """The coefficients of the terms in each block of a row (n, r, j, m), their norms, and which are needed."""
+
+    table: FloatArray
+    norms: FloatArray
+    needed: NDArray[np.bool_]
+
+
+class SplineKernel(LocalKernel):
+    """A kernel whose weights are splines; see the module."""
+
+    def __init__(
+        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
+    ) -> None:
+        super().__init__(kernel, blocks, tolerance, xp, dtype, device)
+        self.basis = kernel.basis
+        self.spectra = self._forward(self._array(kernel.basis))
+
+    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
+        y, x, fft = self.blocks.y, self.blocks.x, self.fft
+        spectrum, surfaces = self._forward(cut), self._array(terms.p, cut.dtype)
+        total = None
+        for k, (_, surface) in enumerate(terms.pairs):
+            image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
+            image = fft.irfft(image, n=x.side, axis=2)[:, :, x.kernel - 1 :]
+            total = _added(total, image * surfaces[:, surface, ...])
         return total
 
-    def _whole_field(self, batch: Batch) -> _Terms:
-        """The polynomials of the field itself, whose images are the same in every block."""
-        q, p = [self.rows[row].field for row, _ in batch], [self.columns[column].field for _, column in batch]
-        empty = np.empty((len(batch), 0))
-        return _Terms(self.pairs, empty, empty, np.stack(q)[:, :, :, None], np.stack(p)[:, :, None, :])
-
-    def _polynomials(self, batch: Batch) -> _Terms:
-        """The products of Chebyshev polynomials that any of the blocks needs."""
-        rows, columns = [self.rows[row] for row, _ in batch], [self.columns[column] for _, column in batch]
-        table = self.kernel.weights.table
-        table = np.stack([y.matrix @ table @ x.matrix.T for y, x in zip(rows, columns, strict=True)])
-        norms = np.sqrt((table**2).sum(axis=1))
-        flat = norms.reshape(len(batch), -1)
-        order = np.argsort(flat, axis=1)
-        sums = np.cumsum(np.take_along_axis(flat, order, axis=1), axis=1)
-        needed = np.zeros(flat.shape, bool)
-        np.put_along_axis(needed, order, sums > self.tolerance * flat.max(axis=1, keepdims=True), axis=1)
-        j, i = np.nonzero(needed.any(axis=0).reshape(norms.shape[1:]))
-        return _Terms(
-            list(zip(j.tolist(), i.tolist(), strict=True)),
-            table[:, :, j, i].transpose(0, 2, 1),
-            norms[:, j, i],
-            np.stack([y.local for y in rows])[:, :, :, None],
-            np.stack([x.local for x in columns])[:, :, None, :],
-        )
-
-    def _surfaces(self, batch: Batch) -> _Terms:
-        """The principal images of the kernels at a grid of positions in the blocks, and their weights' surfaces."""
+    def _terms(self, batch: Batch) -> _Terms:
         places = [(self.blocks.y.positions(row), self.blocks.x.positions(column)) for row, column in batch]
         field = self.kernel.weights
         samples = [field.on_grid(x=_thinned(x), y=_thinned(y)).reshape(field.n, -1) for y, x in places]
@@ -223,18 +306,20 @@ class LocalKernel:
 
 @dataclass(frozen=True, eq=False)
 class _Terms:
-    """A kernel in n blocks as a sum over products ``q_j p_i K_ij``.
+    """A kernel in n blocks as a sum over products ``q_j p_m K_jm``.
 
     Parameters
     ----------
-    pairs : list of (j, i)
-        The m terms; the function ``q_0`` is 1.
-    weights : array, shape (n, m, r)
-        Of the basis images in K_ij.
-    norms : array, shape (n, m)
-        2-norms of the K_ij, times the size of the functions.
+    pairs : list of (j, m)
+        The terms; the functions ``p_0`` and ``q_0`` are 1.  Of splines (0, number of the surface).
+    weights : array, shape (n, terms, r)
+        Of the basis images in K_jm.
+    norms : array, shape (n, terms)
+        2-norms of the K_jm, times the size of the functions.
     q : array, shape (n, j, ny, 1)
-    p : array, shape (n, i, 1 or ny, nx)
+        Over the rows of the output.
+    p : array, shape (n, m, 1, sx)
+        Over the columns that are read; of splines, surfaces over the output.
     """
 
     pairs: list[tuple[int, int]]
@@ -243,13 +328,73 @@ class _Terms:
     q: FloatArray
     p: FloatArray
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
     def chosen(self, flags: NDArray[np.bool_]) -> _Terms:
         """Some of the terms."""
         pairs = [pair for pair, flag in zip(self.pairs, flags, strict=True) if flag]
         return replace(self, pairs=pairs, weights=self.weights[:, flags], norms=self.norms[:, flags])
+
+
+class _AxisTerms(NamedTuple):
+    """The Chebyshev polynomials along one axis of a block.
+
+    Parameters
+    ----------
+    matrix : array, shape (m, m)
+        From coefficients of the field's polynomials to those of the block's.
+    values : array, shape (m, n)
+        The block's polynomials at its pixels.
+    """
+
+    matrix: FloatArray
+    values: FloatArray
+
+
+def _axis_terms(positions: FloatArray, at_nodes: FloatArray) -> _AxisTerms:
+    """For the pixels of a block along an axis, and the field's polynomials (m, m) at its nodes."""
+    count = len(at_nodes)
+    middle, half = _span(positions)
+    values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
+    return _AxisTerms(_chebyshev(count)[1] @ at_nodes.T, values)
+
+
+def _nodes(positions: FloatArray, kernel: MatchingKernel) -> FloatArray:
+    """As many Gauss-Chebyshev nodes between the ends of a block's axis as the field has polynomials along it."""
+    middle, half = _span(positions)
+    return middle + half * _chebyshev(kernel.weights.order + 1)[0]
+
+
+def _span(positions: FloatArray) -> tuple[float, float]:
+    return float(positions.mean()), max(0.5 * (positions.size - 1), 0.5)
+
+
+@lru_cache(maxsize=32)
+def _chebyshev(count: int) -> tuple[FloatArray, FloatArray]:
+    """Gauss-Chebyshev nodes, and the matrix from values there to coefficients."""
+    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    return nodes, np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, count - 1))
+
+
+def _from_input_column(kernel: MatchingKernel) -> FloatArray:
+    """The images of a polynomial kernel's Chebyshev terms, as a function of the input pixel's column.
+
+    ``T_i(x' + u) = sum_m A_im(u) T_m(x')`` for each column u of the kernel.
+
+    Returns
+    -------
+    array, shape (n_terms, ky, kx)
+    """
+    order, box = kernel.weights.order, kernel.box
+    unit, _ = _chebyshev(order + 1)
+    x, y = box.center.x + 0.5 * box.shape[1] * unit, box.center.y + 0.5 * box.shape[0] * unit
+    one = Field(np.eye((order + 1) * (order + 2) // 2), box)
+    along_x, along_y = one.terms_along(x=x, y=y)
+    weights = kernel.weights.on_grid(x=x, y=y)  # Chebyshev series whatever the field's own polynomials
+    table = np.linalg.inv(along_y.T) @ weights @ np.linalg.inv(along_x)
+    by_term = np.tensordot(table, kernel.basis, axes=(0, 0))  # (j, i, ky, kx)
+    columns = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
+    moves = np.stack([one.terms_along(x=x + u, y=y)[0] @ np.linalg.inv(along_x) for u in columns])
+    moved = np.einsum("jiyu,uim->jmyu", by_term, moves)
+    return np.stack([moved[j, m] for m, j in term_degrees(order)])
 
 
 def _thinned(positions: FloatArray) -> FloatArray:
@@ -262,37 +407,3 @@ def _added(total: Any, image: Any) -> Any:
         return image
     total += image
     return total
-
-
-class _AxisTerms(NamedTuple):
-    """The polynomials along one axis of a block.
-
-    Parameters
-    ----------
-    matrix : array, shape (m, m)
-        From coefficients of the field's polynomials to those of the block's.
-    local, field : array, shape (m, n)
-        The block's Chebyshev polynomials, and the field's own, at the block's pixels.
-    """
-
-    matrix: FloatArray
-    local: FloatArray
-    field: FloatArray
-
-
-def _axis_terms(axis: Axis, terms: Callable[[FloatArray], FloatArray]) -> list[_AxisTerms]:
-    """The polynomials along an axis, for each block."""
-    count = len(terms(axis.positions(0)[:1]))
-    nodes, inverse = _chebyshev(count)
-    half = max(0.5 * (axis.step - 1), 0.5)
-    u = (np.arange(axis.step) - 0.5 * (axis.step - 1)) / half
-    local = np.polynomial.chebyshev.chebvander(u, count - 1).T
-    blocks = [axis.positions(k) for k in range(axis.count)]
-    return [_AxisTerms(inverse @ terms(p.mean() + half * nodes).T, local, terms(p)) for p in blocks]
-
-
-@lru_cache(maxsize=32)
-def _chebyshev(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Chebyshev nodes, and the matrix from values there to coefficients."""
-    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
-    return nodes, np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, count - 1))
