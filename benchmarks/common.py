@@ -13,7 +13,7 @@ import numpy as np
 from scipy.signal import oaconvolve
 
 from psfmatch import BasisPSF, Box, DoubleGaussianPSF, Exposure, Field, Mask, MoffatPSF
-from psfmatch.geometry import processors
+from psfmatch.machine import processors
 from psfmatch.moments import SIGMA_TO_FWHM
 
 

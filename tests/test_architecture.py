@@ -24,7 +24,7 @@ ROWS = (
     ("exposure", "stamps"),
     ("psf", "kernel", "wings", "stamp_noise"),
     ("fields", "moments", "prepare"),
-    ("geometry", "errors"),
+    ("geometry", "errors", "machine"),
 )
 # geometry raises the errors of errors, which imports nothing
 ALLOWED = {("geometry", "errors")}

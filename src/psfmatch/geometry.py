@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 
-__all__ = ["Box", "Position", "as_positions", "frozen", "odd_shape", "processors", "resized"]
+__all__ = ["Box", "Position", "as_positions", "frozen", "odd_shape", "resized"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -110,11 +109,6 @@ def as_positions(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     if not (np.isfinite(bx).all() and np.isfinite(by).all()):
         raise InputError("positions must be finite")
     return bx.ravel(), by.ravel()
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:

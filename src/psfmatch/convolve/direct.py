@@ -62,9 +62,7 @@ class Direct:
             beyond |= _shifted(np.ones(exposure.shape, bool), shift) == 0
             missing |= _shifted(~good, shift)
             unsure |= _shifted(~sure, shift)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            kept = sums[1] / totals
-        result = Sums(sums[0], None if noise is None else sums[2], kept, beyond, missing, unsure)
+        result = Sums(sums[0], None if noise is None else sums[2], sums[1], totals, beyond, missing, unsure)
         finish(result, spread, bits, self.edge)
         image = result.image.astype(exposure.image.dtype)
         if variance is not None and result.variance is not None:

@@ -16,8 +16,9 @@ from psfmatch.convolve.local import LocalKernel, local_kernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
-from psfmatch.geometry import Box, processors
+from psfmatch.geometry import Box
 from psfmatch.kernel import MatchingKernel
+from psfmatch.machine import processors
 
 __all__ = ["FFT"]
 

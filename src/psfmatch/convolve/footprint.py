@@ -34,8 +34,8 @@ class Sums:
     ----------
     image, variance : array
         ``sum K I`` and ``sum K^2 var`` (None without a variance).
-    kept : array or None
-        ``sum K`` over the usable pixels, divided by the whole kernel sum; None where every footprint is whole.
+    kept, totals : array or None
+        ``sum K`` over the usable pixels, and over all; None where every footprint is whole.
     beyond, missing, unsure : array of bool, or None
         Where the footprint reaches beyond the frame, and where it holds an unusable pixel of the image, or of the
         variance.
@@ -44,6 +44,7 @@ class Sums:
     image: Any
     variance: Any
     kept: Any = None
+    totals: Any = None
     beyond: Any = None
     missing: Any = None
     unsure: Any = None
@@ -129,13 +130,20 @@ def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
         spread[sums.beyond] = bits.no_data
         return
     assert sums.kept is not None
-    lost = broken & ~((sums.kept >= LEAST_KEPT) & (sums.kept <= 1.0 / LEAST_KEPT))
-    sums.kept[lost | ~broken] = 1.0
-    sums.image /= sums.kept
-    sums.image[lost] = np.nan
+    assert sums.totals is not None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = sums.kept[broken] / sums.totals[broken]
+    lost = ~((share >= LEAST_KEPT) & (share <= 1.0 / LEAST_KEPT))
+    share[lost] = np.nan
+    sums.image[broken] /= share
     if sums.variance is not None:
-        sums.variance /= sums.kept**2
-        sums.variance[lost] = np.inf
-    spread[sums.beyond] |= bits.edge
-    spread[sums.missing] |= bits.interpolated
-    spread[lost] |= bits.no_data
+        share[lost] = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = sums.variance[broken] / share**2
+        variance[lost] = np.inf
+        sums.variance[broken] = variance
+    flags = spread[broken]
+    flags[sums.beyond[broken]] |= bits.edge
+    flags[sums.missing[broken]] |= bits.interpolated
+    flags[lost] |= bits.no_data
+    spread[broken] = flags

@@ -13,6 +13,7 @@ from psfmatch.convolve.arrays import namespace
 from psfmatch.convolve.flags import dilated
 from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
 from psfmatch.exposure import Planes
+from psfmatch.machine import one_blas_thread
 
 __all__ = ["Job"]
 
@@ -62,13 +63,14 @@ class Job:
     def run_all(self, batches: Iterable[Any], threads: int) -> None:
         """All batches, some at a time; the result does not depend on how many."""
         todo = list(batches)
-        if min(threads, len(todo)) == 1:
-            for batch in todo:
-                self.run(batch)
-            return
-        with ThreadPoolExecutor(min(threads, len(todo))) as pool:
-            for _ in pool.map(self.run, todo):
-                pass
+        with one_blas_thread():
+            if min(threads, len(todo)) == 1:
+                for batch in todo:
+                    self.run(batch)
+                return
+            with ThreadPoolExecutor(min(threads, len(todo))) as pool:
+                for _ in pool.map(self.run, todo):
+                    pass
 
     def run(self, batch: Any) -> None:
         """Convolve some blocks and write them."""
@@ -111,27 +113,22 @@ class Job:
         sums.missing = dilated(holes, self.support)
         sums.unsure = sums.missing if unsure is holes else dilated(unsure, self.support)
         sums.beyond = xp.zeros_like(sums.missing) if inside is None else dilated(~inside, self.support)
-        totals = self.kernel.totals(batch)
-        kept = totals
+        sums.totals = self.kernel.totals(batch)
         if self.edge == "renormalize":
-            kept = totals if inside is None else self.kernel.within_frame(batch)
+            sums.kept = self.kernel.totals(batch) if inside is None else self.kernel.within_frame(batch)
             if bool(xp.any(holes)):
-                kept = kept - self._convolved_ones(holes, batch)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                sums.kept = kept / totals
-        sums.image += level * kept
+                self._take_out(sums.kept, holes, batch)
+        sums.image += level * (sums.totals if sums.kept is None else sums.kept)
 
-    def _convolved_ones(self, flags: Any, batch: Any) -> Any:
-        """The sum of the kernel over the pixels of a flag."""
-        xp = self.xp
-        where = _places(flags)
+    def _take_out(self, kept: Any, holes: Any, batch: Any) -> None:
+        """Subtract the sum of the kernel over some pixels."""
+        where = _places(holes)
         if len(where) > FEW * len(batch):
-            ones = xp.asarray(flags, dtype=self.types.image)
-            return self.kernel.convolve(ones, batch, xp.ones_like(ones[:, :1, :1]))
-        out = xp.zeros_like(self.kernel.totals(batch))
+            ones = self.xp.asarray(holes, dtype=self.types.image)
+            kept -= self.kernel.convolve(ones, batch, self.xp.ones_like(ones[:, :1, :1]))
+            return
         for k, place in enumerate(batch):
-            self.kernel.add_pixels(out[k, ...], place, [(y, x, 1.0) for b, y, x in where if b == k])
-        return out
+            self.kernel.add_pixels(kept[k, ...], place, [(y, x, -1.0) for b, y, x in where if b == k])
 
     def _convolved(self, kernel: Any, cut: Any, batch: Any, level: Any = 0.0) -> Any:
         """Blocks convolved, their outliers on their own."""

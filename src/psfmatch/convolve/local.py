@@ -95,13 +95,13 @@ class LocalKernel:
         ``v K(u; x + u)`` at every pixel u of the kernel, each with the kernel of the output pixel.
         """
         y, x = self.blocks.y, self.blocks.x
-        at_y, at_x = y.positions(place[0]), x.positions(place[1])
+        at_y, at_x, table = self.at_y[place[0]].T, self.at_x[place[1]], self.kernel.weights.table
         for row, column, value in pixels:
             y0, x0 = row - (y.kernel - 1), column - (x.kernel - 1)
             top, bottom, left, right = max(y0, 0), min(row + 1, y.step), max(x0, 0), min(column + 1, x.step)
             if top >= bottom or left >= right:
                 continue
-            weights = self.kernel.weights.on_grid(x=at_x[left:right], y=at_y[top:bottom])
+            weights = at_y[top:bottom] @ table @ at_x[:, left:right]
             images = self.kernel.basis[:, top - y0 : bottom - y0, left - x0 : right - x0]
             out[top:bottom, left:right] += self._array(value * (weights * images).sum(axis=0))
 

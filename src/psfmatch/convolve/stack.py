@@ -70,7 +70,7 @@ class StackedKernels:
     def totals(self, batch: Sequence[int]) -> FloatArray:
         """The sum of the kernel at every pixel: shape (n, y.step, x.step)."""
         sums = self.images[batch[0] : batch[-1] + 1].sum(axis=(1, 2), keepdims=True).astype(self.dtype)
-        return np.broadcast_to(sums, (len(batch), self.stack.y.step, self.stack.x.step))
+        return np.repeat(np.repeat(sums, self.stack.y.step, axis=1), self.stack.x.step, axis=2)
 
     def within_frame(self, batch: Sequence[int]) -> FloatArray:
         """As `totals`, of the part of the kernel that falls on the plane."""

@@ -14,13 +14,14 @@ from psfmatch.errors import InputError, MatchError
 from psfmatch.fields import FieldKind
 from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.kernel import MatchingKernel
+from psfmatch.machine import one_blas_thread
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.demand import AMPLIFIED, UNDEMANDED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.frontier import least_residual
 from psfmatch.solve.solution import Outcome, Solution
-from psfmatch.solve.toeplitz import PixelEquations, one_blas_thread, pixel_equations, solve_all
+from psfmatch.solve.toeplitz import PixelEquations, pixel_equations, solve_all
 from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, Market, choose_size, choose_strength
 from psfmatch.solve.variation import CHECKED, Check, Model, Solved, models, nodes, on_box, varying_kernel
 from psfmatch.stamp_noise import denoised, stamp_noise

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from scipy import fft
-from threadpoolctl import ThreadpoolController
 
-from psfmatch.geometry import FloatArray, processors
+from psfmatch.geometry import FloatArray
+from psfmatch.machine import one_blas_thread, processors
 from psfmatch.solve.cholesky import factorise, substituted
 
-__all__ = ["Factored", "PixelEquations", "correlations", "one_blas_thread", "pixel_equations", "solve_all"]
+__all__ = ["Factored", "PixelEquations", "correlations", "pixel_equations", "solve_all"]
 
 ROUNDING = 1e-14
 """What is odd by less, relative to the whole, is so by rounding."""
-
-
-def one_blas_thread() -> AbstractContextManager[object]:
-    """A context in which BLAS uses one thread."""
-    return _blas().limit(limits=1, user_api="blas")
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def solve_all(equations: Sequence[PixelEquations], strength: float, kernel_sums: Sequence[float | None]) -> FloatArray:
