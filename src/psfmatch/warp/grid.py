@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "outline"]
 
 ARCSEC = 3600.0
+WIDEST = 0.5  # cosine of the angle to the exposures
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Grid:
         Raises
         ------
         InputError
-            If no exposure has a WCS, or they do not lie on one side of the sky.
+            If no exposure has a WCS, or they lie more than 60 degrees from their mean position.
         """
         placed = [exposure for exposure in exposures if exposure.wcs is not None]
         if not placed:
@@ -72,13 +73,13 @@ class Grid:
             _vectors(e.wcs, np.array([c.x]), np.array([c.y]))[:, 0] for e, c in zip(placed, middles, strict=True)
         ]
         mean = np.mean(vectors, axis=0)
+        if (np.asarray(vectors) @ mean).min() < WIDEST * np.linalg.norm(mean):
+            raise InputError("the exposures lie on more than one side of the sky; no gnomonic grid holds them")
         if pixel_scale is None:
             pixel_scale = float(np.median([_scale(e.wcs, c.x, c.y) for e, c in zip(placed, middles, strict=True)]))
         ra, dec = np.degrees(np.arctan2(mean[1], mean[0])), np.degrees(np.arctan2(mean[2], np.hypot(mean[0], mean[1])))
         wcs = _tangential(ra % 360.0, dec, (1.0, 1.0), pixel_scale, 0.0)
         corners = np.concatenate([_on(wcs, exposure) for exposure in placed], axis=1)
-        if not np.isfinite(corners).all():
-            raise InputError("the exposures lie on more than one side of the sky; no gnomonic grid holds them")
         low, high = corners.min(axis=1), corners.max(axis=1)
         wcs = _tangential(ra % 360.0, dec, (0.5 - low[0], 0.5 - low[1]), pixel_scale, 0.0)
         nx, ny = (max(1, int(np.ceil(extent - 1e-3))) for extent in high - low)
