@@ -31,6 +31,7 @@ from psfmatch.warp.mesh import pieces
 
 BOX = Box(40, -30, 40 + 170, -30 + 210)
 MOFFAT = {"beta": 3.0, "ellipticity": 0.15, "angle": 25.0}
+STARS = GaussianPSF(fwhm=3.0, ellipticity=0.15, angle=25.0), MoffatPSF(fwhm=3.5, **MOFFAT)
 INTERPOLATIONS = [Kaiser(), Lanczos(3)]
 RNG = np.random.default_rng(8)
 
@@ -281,6 +282,24 @@ def test_a_varying_psf_is_taken_where_the_position_lies():
     assert residual(found, true) < 3e-4
 
 
+@pytest.mark.parametrize(
+    "psf", [GaussianPSF(fwhm=3.0), ImagePSF(np.ones((3, 5))), WarpedPSF(GaussianPSF(fwhm=3.0), TURN)]
+)
+def test_no_positions_no_stamps(psf):
+    for transform in (TURN, Transform.between(turned(), sip())):
+        assert WarpedPSF(psf, transform).stamps(x=[], y=[], shape=(5, 7)).shape == (0, 5, 7)
+
+
+def test_a_model_that_can_be_resized_is_seen_as_far_as_it_reaches():
+    """Through two changes of pixels that undo each other."""
+    psf = MoffatPSF(fwhm=4.0, **MOFFAT)
+    there_and_back = WarpedPSF(WarpedPSF(psf, TURN), TURN.inverse)
+    assert there_and_back.resizable
+    shape = 161, 151
+    found, true = there_and_back.stamps(x=0, y=0, shape=shape)[0], psf.stamps(x=0, y=0, shape=shape)[0]
+    assert residual(found[:40], true[:40]) < 1e-2
+
+
 def test_no_position_no_psf():
     nowhere = Transform(lambda x, y: (x + np.nan, y), lambda x, y: (x, y))
     with pytest.raises(PSFError, match="no such position"):
@@ -421,6 +440,14 @@ def test_noise_has_the_variance_and_the_covariance_of_the_weights():
     covariance = np.mean(out[3:, :-2] * out[:-3, 2:])
     assert covariance == pytest.approx((wy[3:] @ wy[:-3]) * (wx[2:] @ wx[:-2]), abs=3e-3)
     assert np.mean(out[:, 1:] * out[:, :-1]) == pytest.approx((wy**2).sum() * (wx[1:] @ wx[:-1]), abs=4e-3)
+
+
+def test_a_distortion_that_folds_beyond_the_exposure():
+    """Positions that the WCS cannot invert are left out; those on the exposure are not."""
+    wcs = sip(40.0)
+    exposure = Exposure(np.ones(BOX.shape), box=BOX, wcs=wcs)
+    out = warp(exposure, grid_about(wcs, (840, 910)))
+    assert np.nansum(out.image) == pytest.approx(exposure.image.size, rel=2e-3)
 
 
 def test_beside_the_grid_there_is_nothing():

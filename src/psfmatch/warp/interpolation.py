@@ -102,17 +102,18 @@ class Lanczos(Interpolation):
 class Kaiser(Interpolation):
     """A sinc under the window of Kaiser (1974, Proc. IEEE Int. Symp. Circuits and Systems, 20).
 
-    ``I0(beta sqrt(1 - (t / order)^2))``.  The largest error of an interpolated star (pixel-integrated, Moffat of
-    beta = 3, all phases), in units of its peak:
+    ``I0(beta sqrt(1 - (t / order)^2))``.  The largest error of an interpolated star (pixel-integrated; the worse of a
+    Gaussian and a Moffat of beta = 3, over all phases), in units of its peak:
 
     ============== ======== ======== ========
     FWHM (px)      2.5      3        4
     ============== ======== ======== ========
-    Lanczos(4)     5.1e-3   4.6e-3   3.6e-3
-    Lanczos(6)     2.3e-3   1.6e-3   1.3e-3
-    Kaiser(4)      3.9e-3   2.3e-3   8.0e-4
-    Kaiser(5)      2.2e-3   1.3e-3   3.3e-4
-    Kaiser(6)      1.2e-3   8.4e-4   2.2e-4
+    Lanczos(4)     5.0e-3   4.3e-3   3.6e-3
+    Lanczos(6)     2.0e-3   1.6e-3   1.3e-3
+    Lanczos(8)     2.4e-3   8.4e-4   6.5e-4
+    Kaiser(4)      3.7e-3   2.3e-3   8.3e-4
+    Kaiser(5)      2.3e-3   1.3e-3   3.7e-4
+    Kaiser(6)      1.6e-3   7.8e-4   2.1e-4
     ============== ======== ======== ========
 
     Parameters

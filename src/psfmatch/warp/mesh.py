@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from psfmatch.geometry import Box, FloatArray
-from psfmatch.warp.transform import Affine, Transform
+from psfmatch.warp.transform import Affine, Transform, determinants
 
 __all__ = ["Surface", "Where", "pieces"]
 
 TOLERANCE = 1e-4
 DEGREES = (16, 32)
-SMALLEST = 64
+SMALLEST, SPARSE = 64, 512
 NEGLIGIBLE = 1e-8
 
 
@@ -40,13 +40,20 @@ def pieces(transform: Transform, box: Box, *, tolerance: float = TOLERANCE) -> I
 
     In each part it is a Chebyshev series through exact values on a mesh of 17 x 17 nodes.  Where the series through
     every second of them misses one of the others by more than ``tolerance`` px, the mesh is made finer, then the part
-    halved; parts below 64 px are computed pixel by pixel.
+    halved; parts below 64 px are computed pixel by pixel, and parts up to 512 px without a position at any node left
+    out.
     """
     if isinstance(transform.forward, Affine):
         yield box, _Flat(transform.forward)
         return
     for degree in DEGREES:
-        series = _fitted(transform, box, degree, tolerance)
+        values = _on_mesh(transform, box, degree)
+        placed = np.isfinite(values)
+        if not placed.any() and max(box.shape) <= SPARSE:
+            return
+        if not placed.all():
+            break
+        series = _fitted(values, box, tolerance)
         if series is not None:
             yield box, series
             return
@@ -88,7 +95,7 @@ class _Exact:
     def at(self, box: Box) -> Where:
         y, x = (c.ravel() for c in np.mgrid[box.y0 : box.y1, box.x0 : box.x1].astype(float))
         px, py = self.transform.forward(x, y)
-        determinant = np.linalg.det(self.transform.jacobian(x=x, y=y))
+        determinant = determinants(self.transform.jacobian(x=x, y=y))
         return Where(*(c.reshape(box.shape) for c in (px, py, determinant)))
 
 
@@ -126,15 +133,20 @@ def _nodes(degree: int) -> tuple[FloatArray, FloatArray]:
     return u, np.linalg.inv(np.polynomial.chebyshev.chebvander(u, degree))
 
 
-def _fitted(transform: Transform, box: Box, degree: int, tolerance: float) -> _Series | None:
-    """The series of a degree, or None where that of half the degree is not within the tolerance of the nodes."""
+def _on_mesh(transform: Transform, box: Box, degree: int) -> FloatArray:
+    """x and y at the nodes: shape (2, degree + 1, degree + 1)."""
+    u, _ = _nodes(degree)
+    hy, hx = (_half(n) for n in box.shape)
+    grid_y, grid_x = (g.ravel() for g in np.meshgrid(box.center.y + hy * u, box.center.x + hx * u, indexing="ij"))
+    return np.stack(transform.forward(grid_x, grid_y)).reshape(2, degree + 1, degree + 1)
+
+
+def _fitted(values: FloatArray, box: Box, tolerance: float) -> _Series | None:
+    """The series through the nodes, or None where that of half the degree is not within the tolerance of them."""
+    degree = values.shape[1] - 1
     u, inverse = _nodes(degree)
     _, coarse = _nodes(degree // 2)
     hy, hx = (_half(n) for n in box.shape)
-    grid_y, grid_x = (g.ravel() for g in np.meshgrid(box.center.y + hy * u, box.center.x + hx * u, indexing="ij"))
-    values = np.stack(transform.forward(grid_x, grid_y)).reshape(2, degree + 1, degree + 1)
-    if not np.isfinite(values).all():
-        return None
     half = coarse @ values[:, ::2, ::2] @ coarse.T
     terms = np.polynomial.chebyshev.chebvander(u, degree // 2)
     if np.abs(terms @ half @ terms.T - values).max() > tolerance:

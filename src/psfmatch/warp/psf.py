@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from psfmatch.errors import PSFError
 from psfmatch.geometry import FloatArray, Position, as_positions, frozen
 from psfmatch.psf import PSF, AnalyticPSF
-from psfmatch.warp.transform import Transform
+from psfmatch.warp.transform import Transform, determinants
 
 __all__ = ["WarpedPSF"]
 
@@ -87,32 +88,33 @@ class WarpedPSF(PSF):
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
         shape = self._shape(shape)
-        if self.constant and px.size:
-            stamp = frozen(self._evaluated(px[:1], py[:1], shape)[0])
-            return np.broadcast_to(stamp, (px.size, *shape))
+        if self.constant:
+            stamp = self._evaluated(px[:1], py[:1], shape)
+            return np.broadcast_to(frozen(stamp), (px.size, *shape))
         return self._evaluated(px, py, shape)
 
     def _evaluated(self, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
         jacobians = self._jacobians(x, y)
         uy, ux = (g.ravel() for g in np.meshgrid(*(np.arange(n) - n // 2.0 for n in shape), indexing="ij"))
         offsets = jacobians @ np.stack([ux, uy])
+        out = np.empty((x.size, *shape))
+        for k, values in enumerate(self._values(x, y, offsets)):
+            out[k] = values.reshape(shape)
+        out *= np.abs(determinants(jacobians))[:, None, None]
+        return out
+
+    def _values(self, x: FloatArray, y: FloatArray, offsets: FloatArray) -> Iterator[FloatArray]:
+        """The model's pixels at offsets (n, 2, m) in its own frame, position by position."""
         if isinstance(self.psf, AnalyticPSF):
-            values = [self.psf.pixels(dx=dx, dy=dy) for dx, dy in offsets]
-        else:
-            values = [
-                _interpolated(p, dx, dy) for p, (dx, dy) in zip(self._sources(x, y, offsets), offsets, strict=True)
-            ]
-        scales = np.abs(np.linalg.det(jacobians))
-        return (
-            np.stack([s * v.reshape(shape) for s, v in zip(scales, values, strict=True)])
-            if values
-            else np.empty((0, *shape))
-        )
+            yield from (self.psf.pixels(dx=dx, dy=dy) for dx, dy in offsets)
+        elif len(offsets):
+            stamps = self._sources(x, y, offsets)
+            yield from (_interpolated(stamp, dx, dy) for stamp, (dx, dy) in zip(stamps, offsets, strict=True))
 
     def _jacobians(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """At positions of the new frame; raises PSFError where there is none."""
         jacobians = self.transform.jacobian(x=x, y=y)
-        bad = ~(np.isfinite(jacobians).all(axis=(1, 2)) & (np.abs(np.linalg.det(np.nan_to_num(jacobians))) > 0))
+        bad = ~(np.isfinite(jacobians).all(axis=(1, 2)) & (np.abs(determinants(jacobians)) > 0))
         if bad.any():
             k = int(np.argmax(bad))
             raise PSFError(

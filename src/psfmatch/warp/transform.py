@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, Position, as_positions, frozen
 
-__all__ = ["Mapping", "Transform", "celestial"]
+__all__ = ["Affine", "PixelMap", "Transform", "celestial", "determinants"]
 
-Mapping = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+PixelMap = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 ORIGIN = Position(0.0, 0.0)
 UNTRUE = 0.01
 
@@ -34,8 +34,8 @@ class Transform:
         A position (y, x) of the first frame at which the transform is sound; `WarpedPSF` sizes its stamps there.
     """
 
-    forward: Mapping
-    backward: Mapping
+    forward: PixelMap
+    backward: PixelMap
     anchor: Position = ORIGIN
 
     @classmethod
@@ -63,7 +63,7 @@ class Transform:
 
     @classmethod
     def affine(cls, matrix: ArrayLike, *, x: float = 0.0, y: float = 0.0) -> Transform:
-        """``(x', y') = matrix @ (x', y') + (x, y)``: the origin goes to ``x``, ``y``.
+        """``(x', y') = matrix @ (x, y) + shift``, where the arguments ``x`` and ``y`` are the shift.
 
         Raises
         ------
@@ -112,6 +112,11 @@ class Transform:
         at = self.forward(np.concatenate([px + dx for dx, _ in steps]), np.concatenate([py + dy for _, dy in steps]))
         right, left, up, down = np.stack(at).reshape(2, 4, px.size).transpose(1, 2, 0)
         return np.stack([right - left, up - down], axis=2)
+
+
+def determinants(jacobians: FloatArray) -> FloatArray:
+    """Of matrices (n, 2, 2), which may hold NaN."""
+    return jacobians[:, 0, 0] * jacobians[:, 1, 1] - jacobians[:, 0, 1] * jacobians[:, 1, 0]
 
 
 @dataclass(frozen=True, eq=False)
