@@ -100,7 +100,7 @@ def test_names_are_listed_alike():
 
 
 def test_functions_stay_functions_whatever_is_imported_first():
-    """Two of them have the name of their module, which Python binds to the package once it is loaded."""
+    """Three of them have the name of their module, which Python binds to the package once it is loaded."""
     code = """
 import sys, psfmatch, importlib
 for first in {modules!r}:
@@ -108,7 +108,7 @@ for first in {modules!r}:
         del sys.modules[name]
     importlib.import_module(first)
     import psfmatch
-    for name in ("match", "convolve"):
+    for name in ("match", "convolve", "warp"):
         importlib.import_module("psfmatch." + name)
         function = getattr(psfmatch, name)
         assert function is getattr(sys.modules["psfmatch." + name], name), first

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from psfmatch.stamps import Stamp
     from psfmatch.target import TargetCost, common_target, target_cost
+    from psfmatch.warp import Grid, Interpolation, Kaiser, Lanczos, Transform, WarpedPSF, warp
 
 __version__ = "0.1.0"
 
@@ -72,9 +73,13 @@ __all__ = [
     "FreeForm",
     "FunctionPSF",
     "GaussianPSF",
+    "Grid",
     "GridPSF",
     "ImagePSF",
     "InputError",
+    "Interpolation",
+    "Kaiser",
+    "Lanczos",
     "Mask",
     "MatchError",
     "Matched",
@@ -93,6 +98,8 @@ __all__ = [
     "Solver",
     "Stamp",
     "TargetCost",
+    "Transform",
+    "WarpedPSF",
     "common_target",
     "convolve",
     "convolve_many",
@@ -104,6 +111,7 @@ __all__ = [
     "read_kernel",
     "read_psf",
     "target_cost",
+    "warp",
     "write_exposure",
     "write_kernel",
     "write_matched",
@@ -124,6 +132,7 @@ _NAMES = {
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",
     "stamps": "Stamp",
     "target": "TargetCost common_target target_cost",
+    "warp": "Grid Interpolation Kaiser Lanczos Transform WarpedPSF warp",
 }
 _ROOMS = {name: room for room, names in _NAMES.items() for name in names.split()}
 

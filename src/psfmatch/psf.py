@@ -189,6 +189,31 @@ class AnalyticPSF(PSF):
             stamp = np.einsum("yaxb,a,b->yx", fine, weight, weight)
         return np.broadcast_to(frozen(stamp), (px.size, sy, sx))
 
+    def pixels(self, *, dx: ArrayLike, dy: ArrayLike) -> FloatArray:
+        """The flux in pixels that lie anywhere about the source, not only a whole number of pixels from it.
+
+        Parameters
+        ----------
+        dx, dy : float or array
+            Offsets of the pixels' centres from the source.
+
+        Returns
+        -------
+        array, shape (n,)
+            With ``sampling="center"``, the profile at the offsets, normalised to the sum of a default stamp.
+        """
+        x, y = as_positions(dx, dy)
+        if self.sampling == "center":
+            ny, nx = self.shape
+            rows, columns = np.arange(ny) - ny // 2.0, np.arange(nx) - nx // 2.0
+            return self._density(x, y) / self._density(columns[None, :], rows[:, None]).sum()
+        node, weight = _pixel_quadrature(self._extent[0])
+        return sum(
+            (a * b * self._density(x + u, y + v) for v, a in zip(node, weight, strict=True)
+             for u, b in zip(node, weight, strict=True)),
+            start=np.zeros(x.shape),
+        )  # fmt: skip
+
 
 def _pixel_quadrature(fwhm: float) -> tuple[FloatArray, FloatArray]:
     """Gauss-Legendre nodes and weights over one pixel, enough for a profile of this FWHM (error < 1e-9)."""
