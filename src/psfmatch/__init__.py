@@ -22,9 +22,18 @@ if TYPE_CHECKING:
     from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
     from psfmatch.fields import Field
     from psfmatch.geometry import Box, Position
-    from psfmatch.io import read_exposure, read_kernel, read_psf, write_exposure, write_kernel, write_matched
+    from psfmatch.io import (
+        read_correlation,
+        read_exposure,
+        read_kernel,
+        read_psf,
+        write_exposure,
+        write_kernel,
+        write_matched,
+    )
     from psfmatch.kernel import MatchingKernel
     from psfmatch.match import Matched, match, matching_kernel, planned_match
+    from psfmatch.noise import NoiseCorrelation, aperture_variance, psf_flux_variance, weighted_variance
     from psfmatch.psf import (
         PSF,
         BasisPSF,
@@ -80,6 +89,7 @@ __all__ = [
     "Matched",
     "MatchingKernel",
     "MoffatPSF",
+    "NoiseCorrelation",
     "Outcome",
     "PSFError",
     "Padding",
@@ -93,6 +103,7 @@ __all__ = [
     "Solver",
     "Stamp",
     "TargetCost",
+    "aperture_variance",
     "common_target",
     "convolve",
     "convolve_many",
@@ -100,10 +111,13 @@ __all__ = [
     "matching_kernel",
     "measure_quality",
     "planned_match",
+    "psf_flux_variance",
+    "read_correlation",
     "read_exposure",
     "read_kernel",
     "read_psf",
     "target_cost",
+    "weighted_variance",
     "write_exposure",
     "write_kernel",
     "write_matched",
@@ -116,9 +130,10 @@ _NAMES = {
     "exposure": "MASK_PLANES Exposure Mask Planes",
     "fields": "Field",
     "geometry": "Box Position",
-    "io": "read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
+    "io": "read_correlation read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
     "kernel": "MatchingKernel",
     "match": "Matched match matching_kernel planned_match",
+    "noise": "NoiseCorrelation aperture_variance psf_flux_variance weighted_variance",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",
