@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from psfmatch.coadd import ClippedMean, Combined, Mean, Median, combine
     from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
     from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
     from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
@@ -70,7 +71,9 @@ __all__ = [
     "AlardLupton",
     "BasisPSF",
     "Box",
+    "ClippedMean",
     "Clipping",
+    "Combined",
     "Convolver",
     "Direct",
     "DoubleGaussianPSF",
@@ -88,6 +91,8 @@ __all__ = [
     "MatchError",
     "Matched",
     "MatchingKernel",
+    "Mean",
+    "Median",
     "MoffatPSF",
     "NoiseCorrelation",
     "Outcome",
@@ -104,6 +109,7 @@ __all__ = [
     "Stamp",
     "TargetCost",
     "aperture_variance",
+    "combine",
     "common_target",
     "convolve",
     "convolve_many",
@@ -125,6 +131,7 @@ __all__ = [
 
 # The rooms of these names, as the type checker reads them above.
 _NAMES = {
+    "coadd": "ClippedMean Combined Mean Median combine",
     "convolve": "FFT Convolver Direct convolve convolve_many",
     "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
     "exposure": "MASK_PLANES Exposure Mask Planes",
