@@ -197,6 +197,15 @@ def test_strips_do_not_show(monkeypatch):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
+def test_planes_of_a_file_in_its_byte_order():
+    images, variances = noise(7, 3)
+    want = combine(images, variances, NO_FLAGS[:3], WEIGHTS[:3])
+    found = combine(images.astype(">f4"), variances.astype(">f4"), NO_FLAGS[:3].astype(">i4"), WEIGHTS[:3])
+    np.testing.assert_array_equal(found.image, want.image)
+    assert found.image.dtype.isnative
+    assert found.mask.dtype.isnative
+
+
 def test_a_patch_takes_less_memory_than_two_stacks():
     images, variances = noise(2, N, (600, 530))
     flags = np.zeros(images.shape, np.int32)

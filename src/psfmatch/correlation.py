@@ -157,7 +157,7 @@ class NoiseCorrelation:
         positions : callable
             ``positions(x=, y=)`` returns ``(x, y)``, where output pixels lie in the input.
         box : Box
-            The output frame, for which the result is meant.
+            The output frame, or the part of it that the input covers: beyond it, smooth weights are extrapolated.
         interpolation : callable
             Fractions (m,) in [0, 1) to the weights (m, k), k even, of the input pixels from ``floor - k/2 + 1``
             to ``floor + k/2`` along one axis; those along the two axes are multiplied.

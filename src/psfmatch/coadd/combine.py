@@ -268,9 +268,9 @@ def combine(
     if clipped is None:
         clipped = np.zeros(stack.shape, bool)
     used &= ~clipped
-    shape = stack.shape[1:]
+    shape, real = stack.shape[1:], stack.dtype.newbyteorder("=")
     out = Combined(
-        np.empty(shape, stack.dtype), np.empty(shape, stack.dtype), np.zeros(shape, flags.dtype),
+        np.empty(shape, real), np.empty(shape, real), np.zeros(shape, flags.dtype.newbyteorder("=")),
         used.sum(axis=0, dtype=np.int32), clipped,
     )  # fmt: skip
     for rows in _strips(stack.shape):
