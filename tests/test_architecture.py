@@ -21,7 +21,7 @@ ROWS = (
     ("solve", "convolve", "warp", "noise", "io", "plots"),
     ("quality", "stars"),
     ("cells",),
-    ("exposure", "stamps"),
+    ("exposure", "stamps", "correlation"),
     ("psf", "kernel", "wings", "stamp_noise"),
     ("fields", "moments", "prepare"),
     ("geometry", "errors", "machine"),

@@ -17,14 +17,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from psfmatch.coadd import ClippedMean, Combined, Mean, Median, combine
     from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
     from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
     from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
     from psfmatch.fields import Field
     from psfmatch.geometry import Box, Position
-    from psfmatch.io import read_exposure, read_kernel, read_psf, write_exposure, write_kernel, write_matched
+    from psfmatch.io import (
+        read_correlation,
+        read_exposure,
+        read_kernel,
+        read_psf,
+        write_exposure,
+        write_kernel,
+        write_matched,
+    )
     from psfmatch.kernel import MatchingKernel
     from psfmatch.match import Matched, match, matching_kernel, planned_match
+    from psfmatch.noise import NoiseCorrelation, aperture_variance, psf_flux_variance, weighted_variance
     from psfmatch.psf import (
         PSF,
         BasisPSF,
@@ -62,7 +72,9 @@ __all__ = [
     "AlardLupton",
     "BasisPSF",
     "Box",
+    "ClippedMean",
     "Clipping",
+    "Combined",
     "Convolver",
     "Direct",
     "DoubleGaussianPSF",
@@ -84,7 +96,10 @@ __all__ = [
     "MatchError",
     "Matched",
     "MatchingKernel",
+    "Mean",
+    "Median",
     "MoffatPSF",
+    "NoiseCorrelation",
     "Outcome",
     "PSFError",
     "Padding",
@@ -100,6 +115,8 @@ __all__ = [
     "TargetCost",
     "Transform",
     "WarpedPSF",
+    "aperture_variance",
+    "combine",
     "common_target",
     "convolve",
     "convolve_many",
@@ -107,11 +124,14 @@ __all__ = [
     "matching_kernel",
     "measure_quality",
     "planned_match",
+    "psf_flux_variance",
+    "read_correlation",
     "read_exposure",
     "read_kernel",
     "read_psf",
     "target_cost",
     "warp",
+    "weighted_variance",
     "write_exposure",
     "write_kernel",
     "write_matched",
@@ -119,14 +139,16 @@ __all__ = [
 
 # The rooms of these names, as the type checker reads them above.
 _NAMES = {
+    "coadd": "ClippedMean Combined Mean Median combine",
     "convolve": "FFT Convolver Direct convolve convolve_many",
     "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
     "exposure": "MASK_PLANES Exposure Mask Planes",
     "fields": "Field",
     "geometry": "Box Position",
-    "io": "read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
+    "io": "read_correlation read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
     "kernel": "MatchingKernel",
     "match": "Matched match matching_kernel planned_match",
+    "noise": "NoiseCorrelation aperture_variance psf_flux_variance weighted_variance",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",

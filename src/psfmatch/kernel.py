@@ -12,7 +12,7 @@ from psfmatch.errors import InputError
 from psfmatch.fields import SPLINE_DEGREE, Field, spline_terms
 from psfmatch.geometry import Box, FloatArray, frozen, odd_shape
 
-__all__ = ["MatchingKernel"]
+__all__ = ["MatchingKernel", "chebyshev_nodes"]
 
 FINER = 8
 """Knots of the spline that the square of a spline is fitted by, in units of those of the spline."""
@@ -85,7 +85,7 @@ class MatchingKernel:
         most ``tolerance`` times that of the kernel itself.
         """
         spline = self.weights.kind == "spline"
-        nodes_x, nodes_y = _chebyshev_nodes(self.box, (1 + spline) * (self.weights.order + 1))
+        nodes_x, nodes_y = chebyshev_nodes(self.box, (1 + spline) * (self.weights.order + 1))
         one = Field(np.eye(self.weights.coefficients.shape[1]), self.box, self.weights.kind)
         terms = one.on_grid(x=nodes_x, y=nodes_y).reshape(one.n, -1)
         terms /= np.sqrt(terms.shape[1])
@@ -108,7 +108,7 @@ class MatchingKernel:
         if self.weights.kind == "spline":
             return self._squared_spline(tolerance)
         order = 2 * self.weights.order
-        nodes_x, nodes_y = _chebyshev_nodes(self.box, order + 1)
+        nodes_x, nodes_y = chebyshev_nodes(self.box, order + 1)
         grid_y, grid_x = (g.ravel() for g in np.meshgrid(nodes_y, nodes_x, indexing="ij"))
         squares = self.stamps(x=grid_x, y=grid_y).reshape(grid_x.size, -1) ** 2
         field = Field.fit(squares.T, x=grid_x, y=grid_y, order=order, box=self.box)
@@ -152,7 +152,7 @@ def _principal_images(squares: FloatArray, tolerance: float) -> FloatArray:
     return np.vstack([uniform, vectors[:, vectors.shape[1] - rank :].T])
 
 
-def _chebyshev_nodes(box: Box, count: int) -> tuple[FloatArray, FloatArray]:
+def chebyshev_nodes(box: Box, count: int) -> tuple[FloatArray, FloatArray]:
     """Columns and rows of the Gauss-Chebyshev nodes between the box's edges."""
     u = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     ny, nx = box.shape

@@ -1,4 +1,4 @@
-"""Basis images with smooth weights as a pair of HDUs; matching kernels and their quality in files.
+"""Basis images with smooth weights as a pair of HDUs; matching kernels, noise and figures of merit in files.
 
 ``<NAME>``
     an image (n, ky, kx) of float64, the basis;
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from psfmatch.correlation import NoiseCorrelation
 from psfmatch.errors import FormatError, InputError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
@@ -27,7 +28,17 @@ from psfmatch.io.headers import box_cards, put_cards
 from psfmatch.kernel import MatchingKernel
 from psfmatch.quality import Quality
 
-__all__ = ["basis_hdus", "primary_hdu", "quality_hdu", "read_basis", "read_kernel", "read_quality", "write_kernel"]
+__all__ = [
+    "basis_hdus",
+    "correlation_hdus",
+    "primary_hdu",
+    "quality_hdu",
+    "read_basis",
+    "read_correlation",
+    "read_kernel",
+    "read_quality",
+    "write_kernel",
+]
 
 
 def primary_hdu(extensions: int) -> fits.PrimaryHDU:
@@ -128,6 +139,30 @@ def read_kernel(path: PathLike) -> MatchingKernel:
         basis, weights = read_basis(hdus, "KERNEL")
         try:
             return MatchingKernel(basis, weights)
+        except InputError as error:
+            raise FormatError(f"{file}: {error}") from error
+
+
+def correlation_hdus(correlation: NoiseCorrelation) -> list[Any]:
+    """The two HDUs ``NOISE`` and ``NOISE_WEIGHTS``, which `read_correlation` reads to the last bit."""
+    return basis_hdus("NOISE", correlation.basis, correlation.weights)
+
+
+def read_correlation(path: PathLike) -> NoiseCorrelation:
+    """Read the noise correlation that an exposure or a coadd carries.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged or holds no noise correlation.
+    """
+    file, _ = split_extension(path)
+    with open_fits(file) as hdus:
+        basis, weights = read_basis(hdus, "NOISE")
+        try:
+            return NoiseCorrelation(basis, weights)
         except InputError as error:
             raise FormatError(f"{file}: {error}") from error
 
