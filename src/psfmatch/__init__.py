@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psfmatch.coadd import ClippedMean, Combined, Mean, Median, combine
+    from psfmatch.coadd import ClippedMean, Coadd, CoaddInput, Combined, Mean, Median, Recipe, coadd, combine
     from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
     from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
     from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
@@ -74,6 +74,8 @@ __all__ = [
     "Box",
     "ClippedMean",
     "Clipping",
+    "Coadd",
+    "CoaddInput",
     "Combined",
     "Convolver",
     "Direct",
@@ -108,6 +110,7 @@ __all__ = [
     "PsfMatchError",
     "PsfMatchWarning",
     "Quality",
+    "Recipe",
     "Regularization",
     "Solution",
     "Solver",
@@ -116,6 +119,7 @@ __all__ = [
     "Transform",
     "WarpedPSF",
     "aperture_variance",
+    "coadd",
     "combine",
     "common_target",
     "convolve",
@@ -139,7 +143,7 @@ __all__ = [
 
 # The rooms of these names, as the type checker reads them above.
 _NAMES = {
-    "coadd": "ClippedMean Combined Mean Median combine",
+    "coadd": "ClippedMean Coadd CoaddInput Combined Mean Median Recipe coadd combine",
     "convolve": "FFT Convolver Direct convolve convolve_many",
     "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
     "exposure": "MASK_PLANES Exposure Mask Planes",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -142,8 +143,9 @@ class NoiseCorrelation:
         return _fitted(covariance, self.box, tolerance)
 
     def warped(
-        self, positions: Positions, box: Box, *, interpolation: Interpolation, tolerance: float = 5e-3
-    ) -> NoiseCorrelation:
+        self, positions: Positions, box: Box, *, interpolation: Interpolation, tolerance: float = 5e-3,
+        phases: Literal["local", "all"] = "local",
+    ) -> NoiseCorrelation:  # fmt: skip
         """This noise after resampling.
 
         ``C_out(d) = sum_ij L_i(p) L_j(p + A d) C(j - i)`` with the interpolation weights L and the local Jacobian A
@@ -163,17 +165,21 @@ class NoiseCorrelation:
             to ``floor + k/2`` along one axis; those along the two axes are multiplied.
         tolerance : float
             As in `of_kernel`, which also says when there is a warning.
+        phases : {"local", "all"}
+            Average over the places that occur around a position, or over all alike: where two grids nearly agree, the
+            first varies from one beat of them to the next, which matters to noise near the Nyquist frequency alone.
         """
         half = _reach(self.shape, positions, box, interpolation)
+        local, alike = phases == "local", np.full((2, PHASES), 1.0 / PHASES)
 
         def covariance(x: FloatArray, y: FloatArray) -> FloatArray:
             at_x, at_y = positions(x=x, y=y)
             old, jacobians = self.covariances(x=at_x, y=at_y), _jacobians(positions, x, y)
-            phases = np.stack(positions(x=np.rint(x), y=np.rint(y)), axis=1) % 1.0
+            places = np.stack(positions(x=np.rint(x), y=np.rint(y)), axis=1) % 1.0
             return np.stack(
                 [
-                    _resampled(c, a, _phase_weights(phase, a, box), half, interpolation)
-                    for c, a, phase in zip(old, jacobians, phases, strict=True)
+                    _resampled(c, a, _phase_weights(phase, a, box) if local else alike, half, interpolation)
+                    for c, a, phase in zip(old, jacobians, places, strict=True)
                 ]
             )
 

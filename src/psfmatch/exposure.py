@@ -71,6 +71,9 @@ class Mask:
         flags = np.asarray(bad, bool)
         return cls(np.where(flags, 1 << MASK_PLANES[plane], 0).astype(np.int32))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mask, (np.asarray(self.array), dict(self.planes))
+
     def bits(self, *names: str) -> int:
         """The planes of these names as one integer.
 

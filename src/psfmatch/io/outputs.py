@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -99,7 +99,9 @@ def write_matched(matched: Any, path: PathLike, *, overwrite: bool = False) -> N
 
 
 @contextmanager
-def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
+def exposure_output(
+    template: Exposure, path: PathLike, *, overwrite: bool = False, more: Sequence[Any] = ()
+) -> Iterator[Planes]:
     """A file as `write_exposure` writes it, whose planes are filled inside the ``with``, in any order.
 
     Parameters
@@ -109,6 +111,8 @@ def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = Fal
     path, overwrite
         As in `write_exposure`, which also says what is raised.  The space on the disk is taken at once, and the file
         gets its name at the end of the ``with``, or is removed if anything fails in it.
+    more : sequence of HDUs
+        That are to follow.
 
     Yields
     ------
@@ -123,7 +127,7 @@ def exposure_output(template: Exposure, path: PathLike, *, overwrite: bool = Fal
     ...     for rows in strips:
     ...         planes.image[rows] = 2 * exposure.image[rows]
     """
-    with _filled(template, path, lambda: _psf_hdus(template.psf), {}, overwrite=overwrite) as planes:
+    with _filled(template, path, lambda: [*_psf_hdus(template.psf), *more], {}, overwrite=overwrite) as planes:
         yield planes
 
 

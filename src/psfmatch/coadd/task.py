@@ -1,0 +1,210 @@
+"""``coadd``: many exposures, one PSF, one image."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.coadd.combine import CombineMethod
+from psfmatch.coadd.inputs import CoaddInput, Recipe
+from psfmatch.coadd.plan import Plan, Row, method_of, planned
+from psfmatch.coadd.run import Progress, read_patch, run_patches
+from psfmatch.correlation import NoiseCorrelation
+from psfmatch.errors import InputError
+from psfmatch.exposure import Exposure, Mask, Planes
+from psfmatch.geometry import Box
+from psfmatch.warp import Grid
+
+__all__ = ["Coadd", "assembled", "coadd", "run_coadd", "write_coadd"]
+
+Source = CoaddInput | Exposure | str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Coadd:
+    """The sum of many exposures, and what went into it.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Image, variance and mask on the grid; its PSF is the target.
+    count : array of integers, shape (ny, nx)
+        How many inputs were used in each pixel.
+    correlation : NoiseCorrelation
+        Of the noise of neighbouring pixels, where all inputs that hold the middle of the grid are added.
+    rows : tuple of Row
+        The table of inputs, those left out among them.
+    grid : Grid
+    failed : dict
+        The parts of the grid that could not be made, and why.
+    """
+
+    exposure: Exposure
+    count: NDArray[np.integer[Any]]
+    correlation: NoiseCorrelation
+    rows: tuple[Row, ...]
+    grid: Grid
+    failed: dict[Box, str]
+
+
+def coadd(
+    inputs: Sequence[Source],
+    *,
+    target: Any = "auto",
+    grid: Any = "auto",
+    combine: str | CombineMethod = "clipped-mean",
+    workers: int | None = None,
+    client: Any = None,
+    recipe: Recipe | None = None,
+) -> Coadd:
+    """Match exposures to one PSF, bring them to one grid, and combine them.
+
+    Parameters
+    ----------
+    inputs : sequence of Exposure, path or CoaddInput
+        Each with its PSF model, WCS and variance.  What cannot be used is left out, and the table says why.
+    target : PSF, array, str or path
+        The PSF of the coadd, in pixels of the grid; words such as ``"moffat:fwhm=1.3arcsec"``; or ``"auto"``, the
+        smallest Moffat that every input reaches (``"auto:gaussian"`` of another family, see `common_target`).
+    grid : Grid, header, path or "auto"
+        ``auto``: gnomonic, at the mean position and scale, holding all inputs (see `Grid.auto`).
+    combine : str or method
+        ``clipped-mean``, ``mean``, ``median``; or `ClippedMean` and its like with options.
+    workers : int, optional
+        Processes of a local Dask cluster; default this process alone.
+    client : dask.distributed.Client or str, optional
+        A running cluster, or its address.
+    recipe : Recipe, optional
+        How the exposures are brought to the grid.
+
+    Returns
+    -------
+    Coadd
+
+    Raises
+    ------
+    InputError
+        If no input can be used, or an option is wrong.
+    MatchError
+        If no kernel was found for any input, or there is no common target.
+    """
+    plan = planned(
+        [_input(one, k) for k, one in enumerate(inputs)], target=target, grid=grid, method=method_of(combine),
+        recipe=Recipe() if recipe is None else recipe,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="psfmatch-coadd-") as folder:
+        return run_coadd(plan, Path(folder), workers=workers, client=client)
+
+
+def run_coadd(
+    plan: Plan, folder: Path, *, workers: int | None = None, client: Any = None, resume: bool = False,
+    progress: Progress | None = None,
+) -> Coadd:  # fmt: skip
+    """Work a plan off, with its patches in a folder, into memory; parameters as of `run_patches`."""
+    failed = run_patches(plan, folder, workers=workers, client=client, resume=resume, progress=progress)
+    count, rows = summary(plan, folder)
+    template = blank(plan)
+    planes = Planes(
+        np.empty(plan.grid.shape, np.float32), np.empty(plan.grid.shape, np.float32),
+        np.empty(plan.grid.shape, np.int32),
+    )  # fmt: skip
+    assembled(plan, folder, planes)
+    exposure = template.replace(image=planes.image, variance=planes.variance, mask=Mask(planes.mask, plan.planes))
+    return Coadd(exposure, count, plan.correlation(), rows, plan.grid, failed)
+
+
+def blank(plan: Plan) -> Exposure:
+    """The coadd's exposure without its pixels, which take no memory."""
+    shape = plan.grid.shape
+    nothing = np.broadcast_to(np.float32(0.0), shape)
+    meta = {} if plan.zero_point is None else {"MAGZERO": plan.zero_point}
+    return Exposure(
+        nothing, variance=nothing, mask=Mask(np.broadcast_to(np.int32(0), shape), plan.planes), psf=plan.target,
+        wcs=plan.grid.wcs, unit=plan.unit, meta=meta,
+    )  # fmt: skip
+
+
+def summary(plan: Plan, folder: Path) -> tuple[NDArray[np.uint16], tuple[Row, ...]]:
+    """The number of inputs in each pixel, and the table with what was clipped and lost."""
+    count = np.zeros(plan.grid.shape, np.uint16)
+    clipped: dict[int, int] = {}
+    lost: dict[int, list[str]] = {}
+    for k, box in enumerate(plan.patches()):
+        patch = read_patch(plan, folder, k, box)
+        count[box.slices(plan.grid.box)] = patch.count
+        for index, number in patch.clipped.items():
+            clipped[index] = clipped.get(index, 0) + number
+        for index, why in patch.lost.items():
+            lost.setdefault(index, []).append(why)
+    rows = list(plan.rows)
+    for one in plan.inputs:
+        words = f"missing in {len(lost[one.index])} patches: {lost[one.index][0]}" if one.index in lost else ""
+        rows[one.index] = replace(rows[one.index], clipped=clipped.get(one.index, 0), reason=words)
+    return count, tuple(rows)
+
+
+def assembled(plan: Plan, folder: Path, planes: Any) -> None:
+    """Put the patches where they belong."""
+    for k, box in enumerate(plan.patches()):
+        patch = read_patch(plan, folder, k, box)
+        where = box.slices(plan.grid.box)
+        planes.image[where], planes.variance[where], planes.mask[where] = patch.image, patch.variance, patch.mask
+
+
+def write_coadd(
+    plan: Plan, folder: Path, path: str | PathLike[str], *, overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> tuple[Row, ...]:  # fmt: skip
+    """The patches of a plan as one FITS file, patch by patch.
+
+    IMAGE, MASK, VARIANCE and PSF as of every exposure; NEXP, the number of inputs in each pixel; NOISE and
+    NOISE_WEIGHTS, the correlation of neighbours; INPUTS, a table with a row an input.
+
+    Returns
+    -------
+    tuple of Row
+        The table of inputs.
+    """
+    from astropy.io import fits
+
+    from psfmatch.io import correlation_hdus, exposure_output
+
+    count, rows = summary(plan, folder)
+    if say is not None:
+        say("writing")
+    names = list(Row.__dataclass_fields__)
+    table = fits.BinTableHDU.from_columns(
+        [_column(fits, name, [getattr(row, name) for row in rows]) for name in names], name="INPUTS"
+    )
+    more = [fits.ImageHDU(count, name="NEXP"), *correlation_hdus(plan.correlation()), table]
+    with exposure_output(blank(plan), path, overwrite=overwrite, more=more) as planes:
+        assembled(plan, folder, planes)
+    return rows
+
+
+def _column(fits: Any, name: str, values: list[Any]) -> Any:
+    if isinstance(values[0], bool):
+        return fits.Column(name, "L", array=np.array(values))
+    if isinstance(values[0], int):
+        return fits.Column(name, "K", array=np.array(values))
+    if isinstance(values[0], float):
+        return fits.Column(name, "D", array=np.array(values))
+    words = [str(value).encode("ascii", "replace").decode() for value in values]
+    return fits.Column(name, f"{max(1, *map(len, words))}A", array=np.array(words))
+
+
+def _input(source: Source, k: int) -> CoaddInput:
+    if isinstance(source, CoaddInput):
+        return source if source.label else replace(source, name=f"input {k + 1}")
+    if isinstance(source, Exposure):
+        return CoaddInput(source, name=f"input {k + 1}")
+    if isinstance(source, str | PathLike):
+        return CoaddInput(source)
+    raise InputError(f"input {k + 1} of type {type(source).__name__}: give an Exposure, a path, or a CoaddInput")
