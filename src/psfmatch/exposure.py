@@ -111,6 +111,11 @@ class Mask:
             return Mask(self.array, planes)
         return Mask(self.array.astype(np.promote_types(np.min_scalar_type(highest), self.array.dtype)), planes)
 
+    def without(self, *names: str) -> Mask:
+        """The mask with these planes set nowhere; names that it lacks are none."""
+        bits = self.bits(*(name for name in names if name in self.planes))
+        return Mask(self.array & ~self.array.dtype.type(bits), self.planes)
+
     def __repr__(self) -> str:
         used = [f"{name} {int(self.any_of(name).sum())}" for name in self.planes if self.any_of(name).any()]
         return f"Mask({self.array.shape[0]} x {self.array.shape[1]}, {', '.join(used) or 'nothing set'})"

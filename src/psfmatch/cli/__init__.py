@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from psfmatch.cli.apply import apply
+from psfmatch.cli.coadd import coadd
 from psfmatch.cli.demo import demo
 from psfmatch.cli.kernel import kernel
 from psfmatch.cli.match import match
@@ -42,5 +43,5 @@ def main() -> None:
     """
 
 
-for _verb in (match, kernel, apply, target, demo):
+for _verb in (match, kernel, apply, target, coadd, demo):
     main.add_command(_verb)

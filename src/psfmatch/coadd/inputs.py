@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from psfmatch.coadd.repair import repaired
 from psfmatch.convolve import FFT, convolve
 from psfmatch.correlation import NoiseCorrelation
 from psfmatch.errors import InputError, PsfMatchError, PsfMatchWarning
-from psfmatch.exposure import Exposure
+from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box, FloatArray, Position
 from psfmatch.io import read_exposure
 from psfmatch.kernel import MatchingKernel
@@ -52,6 +53,11 @@ class Recipe:
         Of the kernels.
     interpolation : Interpolation
         Of the pixels.
+    reject : tuple of str
+        Mask planes whose pixels are not used.
+    lost : float
+        The share of the kernel that may fall on such pixels.  Below it they are estimated from their neighbours, and
+        pass on no plane; above, the pixel is left out of the coadd.
     patch : int
         Rows and columns of the parts that the grid is worked through in.  The result depends on it only by rounding.
     memory : float
@@ -63,6 +69,8 @@ class Recipe:
     scale: Literal["header", "stars", "none"] = "header"
     solver: Solver = field(default_factory=FreeForm)
     interpolation: Interpolation = field(default_factory=Kaiser)
+    reject: tuple[str, ...] = ("BAD", "SAT", "CR", "INTRP", "EDGE", "NO_DATA")
+    lost: float = 0.1
     patch: int = 1024
     memory: float = 2.0
 
@@ -73,6 +81,8 @@ class Recipe:
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise InputError(f"Recipe {name}={getattr(self, name)!r}: choose {' or '.join(allowed)}")
+        if not 0.0 <= self.lost < 1.0:
+            raise InputError(f"Recipe lost={self.lost}: must lie in [0, 1)")
         if self.patch < 64 or not self.memory > 0:
             raise InputError(f"Recipe patch={self.patch}, memory={self.memory}: at least 64 px, and above 0 GB")
 
@@ -172,7 +182,7 @@ class Prepared:
             region = _read_from(exposure, self.transform, patch, half[0] + margin, half[1] + margin, self.kernel.shape)
             if region is None:
                 return None
-            cut = convolve(_plain(exposure, region), self.kernel, convolver=FFT(threads=1))
+            cut = self._convolved(_plain(exposure, region), recipe)
             out = warp(self._scaled(cut), grid, box=patch, interpolation=recipe.interpolation)
         else:
             wider = _within(patch.grown(*half), grid.box)
@@ -180,10 +190,25 @@ class Prepared:
             if region is None:
                 return None
             cut = warp(self._scaled(_plain(exposure, region)), grid, box=wider, interpolation=recipe.interpolation)
-            out = convolve(cut, self.kernel, convolver=FFT(threads=1)).cutout(patch)
+            out = self._convolved(cut, recipe).cutout(patch)
         if out.variance is None:
             raise InputError(f"{self.input.label}: has no variance; a coadd needs it")
         return out.replace(variance=out.variance * self._correction_on(patch).astype(out.variance.dtype))
+
+    def _convolved(self, cut: Exposure, recipe: Recipe) -> Exposure:
+        """The cut with the common PSF; NO_DATA where too much of the kernel falls on pixels that are not used."""
+        bad = cut.mask.any_of(*recipe.reject) | ~np.isfinite(cut.image)
+        mended, left = repaired(cut.image, bad)
+        mended[left] = np.nan
+        clean = cut.replace(image=mended, mask=cut.mask.without(*recipe.reject))
+        out = convolve(clean, self.kernel, convolver=FFT(threads=1))
+        lost = out.mask.any_of("EDGE", "INTRP", "NO_DATA")
+        if bad.any():
+            share = convolve(Exposure(bad.astype(np.float32), box=cut.box), self.kernel, convolver=FFT(threads=1))
+            lost |= ~(np.abs(share.image) <= recipe.lost * np.abs(self.quality.worst["kernel_sum"]))
+        array = np.array(out.mask.array)
+        array[lost] |= 1 << out.mask.planes["NO_DATA"]
+        return out.replace(mask=Mask(array, out.mask.planes))
 
     def _scaled(self, exposure: Exposure) -> Exposure:
         image = (exposure.image - exposure.image.dtype.type(self.sky)) * exposure.image.dtype.type(self.factor)

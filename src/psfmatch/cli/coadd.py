@@ -1,0 +1,185 @@
+"""``psfmatch coadd``: many images, one PSF, one image."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from psfmatch.cli.console import NO_MATCH, OK, Console, verb
+from psfmatch.cli.match import _one_each, _stem
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
+
+if TYPE_CHECKING:
+    from psfmatch.coadd import Row
+
+__all__ = ["coadd"]
+
+
+@click.command(short_help="Many images, one PSF, one image.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--output", "-o", required=True, metavar="COADD.fits", type=click.Path(path_type=Path))
+@click.option("--psf", multiple=True, metavar="P", help="PSF of the images: once for all, or once for each.")
+@click.option(
+    "--target",
+    "-t",
+    default="auto",
+    show_default=True,
+    metavar="T",
+    help="The PSF of the coadd: a file, words such as moffat:fwhm=1.3arcsec, or auto, the smallest Moffat that every "
+    "image reaches (auto:gaussian of another family).",
+)
+@click.option(
+    "--grid",
+    default="auto",
+    show_default=True,
+    metavar="FILE",
+    help="A FITS file whose header is the grid's; or auto: gnomonic, north up, at the mean position and scale, holding "
+    "all images.",
+)
+@click.option(
+    "--combine",
+    type=click.Choice(["clipped-mean", "mean", "median"]),
+    default="clipped-mean",
+    show_default=True,
+    help="How the images are combined.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["match-warp", "warp-match"]),
+    default="match-warp",
+    show_default=True,
+    help="Match each image in its own pixels and then bring it to the grid; or the other way round.",
+)
+@click.option(
+    "--background",
+    type=click.Choice(["none", "median"]),
+    default="none",
+    show_default=True,
+    help="Subtract nothing, or the median of each image.",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(["header", "stars", "none"]),
+    default="header",
+    show_default=True,
+    help="Bring the fluxes to one scale by the zero points (of --zero-points, or of the headers); by these and the "
+    "stars that the images share; or not.",
+)
+@click.option(
+    "--zero-points",
+    metavar="TABLE.csv",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A table with the columns name (of the file) and zero_point (magnitude of one unit).",
+)
+@click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
+@click.option(
+    "--patch", type=click.IntRange(min=64), default=1024, show_default=True, metavar="PX", help="Largest patch."
+)
+@click.option("--memory", type=float, default=2.0, show_default=True, metavar="GB", help="For the stack of one patch.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes of a local Dask cluster.")
+@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster, which sees the same files.")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted run has left beside the output.")
+@set_option
+@config_option(
+    "output", "psf", "target", "grid", "combine", "order", "background", "scale", "zero_points", "format", "patch",
+    "memory", "workers", "scheduler", "overwrite",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")
+@verb
+def coadd(
+    console: Console, /, images: Sequence[Path], output: Path, psf: Sequence[str], target: str, grid: str, combine: str,
+    order: Any, background: Any, scale: Any, zero_points: Path | None, format_: str | None, patch: int, memory: float,
+    workers: int | None, scheduler: str | None, resume: bool, settings: Sequence[str], config: dict[str, Any],
+    overwrite: bool,
+) -> int:  # fmt: skip
+    """Match all IMAGEs to one PSF, bring them to one grid, and combine them.
+
+    Each image needs its PSF model, a WCS and a variance or weight.  One that cannot be used is left out, and the table
+    says why.  The coadd holds image, mask, variance, its PSF, the number of images in each pixel (NEXP), the
+    correlation of the noise (NOISE), and the table (INPUTS).
+
+    The grid is worked through in patches, which are kept in the folder COADD.fits.parts until the coadd is written:
+    after an interruption --resume goes on with those that are missing.
+
+    \b
+    Examples:
+      psfmatch coadd *.fits -o coadd.fits
+      psfmatch coadd *.fits -t moffat:fwhm=1.3arcsec --background median --grid reference.fits -o coadd.fits
+      psfmatch coadd *.fits -o coadd.fits --workers 8 --resume
+    """
+    import psfmatch
+    from psfmatch.coadd.plan import method_of, planned
+    from psfmatch.coadd.run import run_patches
+    from psfmatch.coadd.task import write_coadd
+
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("--workers starts a cluster, --scheduler uses one: give one of the two")
+    solver = build(config, settings)["solver"]
+    recipe = psfmatch.Recipe(
+        order=order, background=background, scale=scale, patch=patch, memory=memory,
+        **({} if solver is None else {"solver": solver}),
+    )  # fmt: skip
+    points = {} if zero_points is None else _zero_points(zero_points)
+    inputs = [
+        psfmatch.CoaddInput(
+            image, name=_stem(image), zero_point=points.get(image.name, points.get(_stem(image))),
+            options={key: value for key, value in (("psf", model), ("format", format_)) if value is not None},
+        )
+        for image, model in zip(images, _one_each("psf", psf, len(images)), strict=True)
+    ]  # fmt: skip
+    folder = output.with_name(output.name + ".parts")
+    with console.steps(2 * len(images) + 2) as step:
+        plan = planned(inputs, target=target, grid=grid, method=method_of(combine), recipe=recipe, say=step)
+    count = len(plan.patches())
+    with console.steps(count) as step:
+        failed = run_patches(
+            plan, folder, workers=workers, client=scheduler, resume=resume,
+            progress=lambda done, of: step(f"{done} of {of} patches"),
+        )  # fmt: skip
+    rows = write_coadd(plan, folder, output, overwrite=overwrite)
+    if not failed:
+        shutil.rmtree(folder)
+    _print_rows(console, rows)
+    for box, why in failed.items():
+        console.note(f"error: the patch {box} is empty: {why}")
+    left_out = [row.name for row in rows if not row.used or row.reason]
+    console.line(f"{sum(row.used for row in rows)} of {len(rows)} images added")
+    console.line(f"wrote {output}")
+    good = not failed and not left_out
+    console.result(
+        {"command": "coadd", "ok": good, "output": str(output), "shape": list(plan.grid.shape),
+         "pixel_scale": plan.grid.pixel_scale, "patches": count, "failed": [str(box) for box in failed],
+         "inputs": [asdict(row) for row in rows]}
+    )  # fmt: skip
+    return OK if good else NO_MATCH
+
+
+def _zero_points(path: Path) -> dict[str, float]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        table = csv.DictReader(lines)
+        if not {"name", "zero_point"} <= set(table.fieldnames or ()):
+            raise click.UsageError(f"{path}: the columns are {table.fieldnames}; it needs name and zero_point")
+        try:
+            return {row["name"]: float(row["zero_point"]) for row in table}
+        except (TypeError, ValueError) as error:
+            raise click.UsageError(f"{path}: {error}") from error
+
+
+def _print_rows(console: Console, rows: Sequence[Row]) -> None:
+    table = [
+        (row.name, f"{row.weight:.3f}", f'{row.fwhm:.2f}"', f"{row.residual:.1e}", f"{row.noise_gain:.3f}",
+         f"{row.factor:.4g}", str(row.clipped), row.reason)
+        for row in rows if row.used
+    ]  # fmt: skip
+    console.table(("image", "weight", "FWHM", "residual", "noise gain", "factor", "clipped", ""), table)
+    for row in rows:
+        if not row.used:
+            console.line(f"{row.name} is left out: {row.reason}")
