@@ -16,7 +16,7 @@ from psfmatch.cli.settings import CLASSES, FORMAT_HELP
 from psfmatch.io.exposures import FORMATS
 
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
-VERBS = {"match", "kernel", "apply", "target", "demo"}
+VERBS = {"coadd", "match", "kernel", "apply", "target", "demo"}
 
 
 @pytest.fixture

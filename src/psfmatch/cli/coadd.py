@@ -23,7 +23,9 @@ __all__ = ["coadd"]
 
 @click.command(short_help="Many images, one PSF, one image.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--output", "-o", required=True, metavar="COADD.fits", type=click.Path(path_type=Path))
+@click.option(
+    "--output", "-o", required=True, metavar="COADD.fits", type=click.Path(path_type=Path), help="The file to write."
+)
 @click.option("--psf", multiple=True, metavar="P", help="PSF of the images: once for all, or once for each.")
 @click.option(
     "--target",
