@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from psfmatch.cli import main
 from psfmatch.cli.settings import CLASSES, FORMAT_HELP
 from psfmatch.io.exposures import FORMATS
 
+PSFEX = Path(__file__).parent / "data" / "DECam_00154912_12_psfcat.psf"
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
 VERBS = {"coadd", "match", "kernel", "apply", "target", "demo"}
 
@@ -95,6 +97,29 @@ def test_several_images_one_of_them_bad(run, tmp_path):
     assert "2 of 2 images matched" in again.stdout
     assert (tmp_path / "x_a.fits").exists()
     assert (tmp_path / "x_b.fits").exists()
+
+
+def test_a_psfex_model_that_a_pattern_catches_is_left_out(run, image, tmp_path):
+    model = tmp_path / "frame-psfex.fits"
+    model.write_bytes(PSFEX.read_bytes())
+    result = run("match", model, image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert f"warning: {model}: a PSFEx model and no image; left out" in result.stderr
+    assert (tmp_path / "out" / "frame-matched.fits").exists()
+    assert run("match", model, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "one.fits").exit_code == 2
+
+
+def test_an_even_stamp_is_a_target(run, image, tmp_path):
+    stamp = psfmatch.MoffatPSF(fwhm=5.0, beta=3.5).stamps(x=0, y=0, shape=(61, 63))[0]
+    even = 0.25 * (stamp[1:, 1:] + stamp[:-1, 1:] + stamp[1:, :-1] + stamp[:-1, :-1])
+    fits.PrimaryHDU(even).writeto(tmp_path / "even.fits")
+    for verb in (("match", image, "--psf", PSF, "-t"), ("target", image, "--psf", PSF)):
+        assert run(*verb, tmp_path / "even.fits", "-o", tmp_path / f"{verb[0]}.fits").exit_code == 0
+
+
+def test_tables_have_no_trailing_blanks(run, image, tmp_path):
+    lines = run("match", image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "o.fits").stdout.splitlines()
+    assert lines == [line.rstrip() for line in lines]
 
 
 def test_a_psf_for_each_image(run, tmp_path):

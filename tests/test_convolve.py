@@ -128,13 +128,61 @@ def saturated(dtype):
     return Exposure(image.astype(dtype), variance=np.ones(BOX.shape, dtype), box=BOX)
 
 
-@pytest.mark.parametrize("block", [None, 40])
-def test_a_saturated_star_does_not_spoil_faint_sky(kernel, block):
-    """Single precision is true to 1e-6 of the brightest pixel under the footprint, however bright others are."""
-    e = saturated(np.float32)
+def assert_true_to_the_brightest_under_the_footprint(image, kernel, block=None):
+    e = Exposure(image.astype(np.float32), box=BOX)
     truth = convolve(e.replace(image=e.image.astype(float)), kernel, convolver=Direct())
     error = np.abs(convolve(e, kernel, convolver=FFT(block=block)).image - truth.image)
-    assert np.nanmax(error / maximum_filter(np.abs(e.image), (KY, KX))) < 1e-6
+    assert np.nanmax(error / maximum_filter(np.abs(e.image), kernel.shape)) < 1e-6
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-29, 1e31])
+@pytest.mark.parametrize("block", [None, 40])
+def test_a_saturated_star_does_not_spoil_faint_sky(kernel, block, unit):
+    """Single precision is true to 1e-6 of the brightest pixel under the footprint, however bright others are."""
+    assert_true_to_the_brightest_under_the_footprint(unit * saturated(float).image, kernel, block)
+
+
+@pytest.mark.parametrize("lit", [1e5, np.geomspace(1e6, 1e-1, BOX.shape[1])], ids=["step", "slope"])
+def test_a_dark_part_of_a_block_is_as_true_as_a_bright_one(kernel, lit):
+    """Half a chip without light, the wing of a galaxy: whichever is the level, the rest is not rounded to it."""
+    image = np.random.default_rng(7).normal(0.0, 1.0, BOX.shape) * (1.0 if np.isscalar(lit) else 0.1 * lit)
+    image[:, :50] += np.broadcast_to(lit, BOX.shape[1])[:50]
+    assert_true_to_the_brightest_under_the_footprint(image, kernel)
+
+
+def test_rounding_errors_of_wide_kernels_and_small_terms():
+    """Stars of 1e8 above a sky of 3000: terms in single precision are counted together, by their Fourier amplitudes."""
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[-10:11, -8:9]
+    basis = np.stack([np.exp(-((y - dy) ** 2 + (x - dx) ** 2 / 2) / 8) for dy, dx in rng.normal(0, 1, (5, 2))])
+    basis /= basis.sum(axis=(1, 2), keepdims=True)
+    basis[1:] -= basis[0]
+    coefficients = 0.01 * rng.normal(size=(5, 15))
+    coefficients[0] = np.eye(15)[0]
+    image = rng.normal(3000.0, 1.0, BOX.shape)
+    row, column = np.mgrid[: BOX.shape[0], : BOX.shape[1]]
+    for y0, x0 in rng.uniform(0, 1, (6, 2)) * BOX.shape:
+        image += 10 ** rng.uniform(7, 8) * np.exp(-((row - y0) ** 2 + (column - x0) ** 2) / 8)
+    assert_true_to_the_brightest_under_the_footprint(image, MatchingKernel(basis, Field(coefficients, BOX)))
+
+
+def test_values_near_the_largest_of_their_type(kernel):
+    size = np.random.default_rng(3).uniform(0.5e37, 1e37, BOX.shape).astype(np.float32)
+    e = Exposure(size, variance=size, box=BOX)
+    out, truth = (convolve(e, kernel, convolver=c) for c in (FFT(), Direct()))
+    np.testing.assert_allclose(out.image, truth.image, rtol=1e-6)
+    np.testing.assert_allclose(out.variance, truth.variance, rtol=1e-4)
+
+
+def test_next_to_a_huge_variance_none_is_zero():
+    """A variance of zero would have all the weight."""
+    y, x = np.mgrid[-3:4, -5:6]
+    star = np.exp(-0.5 * ((y - 0.5) ** 2 + (x + 1) ** 2 / 3))
+    weights = np.vstack([np.eye(6)[:1], np.random.default_rng(2).normal(size=(2, 6))])
+    kernel = MatchingKernel(np.stack([star / star.sum(), 0.1 * y * star, 0.1 * x * star]), Field(weights, BOX))
+    variance = np.ones(BOX.shape, np.float32)
+    variance[40:50, 20:50] = 1e30
+    assert convolve(Exposure(variance, variance=variance, box=BOX), kernel, convolver=FFT(block=48)).variance.min() > 0
 
 
 def test_written_into_given_arrays(kernel, tmp_path):

@@ -97,7 +97,7 @@ def test_without_matplotlib(tmp_path):
     command = [sys.executable, "-W", "error", "-c", code, "demo", "-o", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert 'pip install "psfmatch[plots]"' in done.stderr
+    assert 'pip install "psfmatch[plots]", in a clone ".[plots]"' in done.stderr
     assert len(list((tmp_path / "out").iterdir())) == len(FRAMES)
 
 

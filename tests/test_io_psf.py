@@ -171,7 +171,7 @@ def test_padding_behind_the_last_extension_is_harmless(tmp_path):
 def broken(what):
     core = gaussian((19, 15), 1.0)
     return {
-        "even": core[:, :-1],
+        "even": np.pad(core, ((0, 0), (0, 8)))[:, :-1],
         "NaN": np.where(core > 0.9, np.nan, core),
         "all zeros": np.zeros_like(core),
         "from the central pixel": np.roll(core, 4, axis=1),
@@ -184,6 +184,19 @@ def test_unusable_stamps_are_refused_by_name(tmp_path, what):
     with pytest.raises(PSFError, match=what) as caught:
         read_psf(image_file(tmp_path / "stamp.fits", broken(what)))
     assert "stamp.fits" in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [None, 0.2, 0.3])
+def test_an_even_stamp_is_read_as_a_kernel_between_stamps_would(tmp_path, scale):
+    """Its source between four pixels, its pixels those of the image or half as large again."""
+    true = GaussianPSF(fwhm=4.0, ellipticity=0.2, angle=20.0)
+    dy, dx = np.mgrid[:440, :520] / 10 - np.array([21.95, 25.95])[:, None, None]
+    fine = true.scaled(0.2 / (scale or 0.2))._density(dx, dy)
+    path = image_file(tmp_path / "stamp.fits", fine.reshape(44, 10, 52, 10).sum(axis=(1, 3)) / fine.sum())
+    if scale:
+        fits.setval(path, "PIXSCALE", value=scale)
+    image = read_psf(path, pixel_scale=0.2).stamps(x=0, y=0, shape=(31, 37))[0]
+    np.testing.assert_allclose(image, true.stamps(x=0, y=0, shape=(31, 37))[0], atol=3e-4)
 
 
 def test_a_kernel_is_taken_for_a_psf_only_where_asked(tmp_path):

@@ -91,7 +91,13 @@ class Console:
             table.add_column(name, justify="left" if words else "right", vertical="bottom", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        RichConsole(file=sys.stdout, width=None if terminal else 250, highlight=False).print(table)
+        printer = RichConsole(file=sys.stdout, width=None if terminal else 250, highlight=False)
+        if terminal:
+            printer.print(table)
+            return
+        with printer.capture() as text:
+            printer.print(table)
+        click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
 
     def result(self, values: dict[str, Any]) -> None:
         """The JSON object, where one was asked for."""

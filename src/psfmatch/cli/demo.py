@@ -57,9 +57,9 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
     The frames are z-band cut-outs of one field, taken on three nights in different seeing, each with its weight map,
     mask and a PSF model that varies over the field.  All are given a Moffat profile of 4.9 pixels FWHM (beta 3.5).
 
-    Writes a FITS file for each frame and before_after.png (this needs matplotlib: pip install "psfmatch[plots]").
-    Prints how well the PSF models were matched, and, from the pixels themselves, the width of the brightest
-    unsaturated star before and after.
+    Writes a FITS file for each frame and before_after.png (this needs matplotlib: pip install "psfmatch[plots]", in
+    a clone ".[plots]").  Prints how well the PSF models were matched, and, from the pixels themselves, the width of
+    the brightest unsaturated star before and after.
 
     \b
     Examples:
@@ -98,7 +98,9 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
     for path in [result.path for result in results.values()] + ([picture] if picture else []):
         console.line(f"wrote {path}")
     if picture is None:
-        console.note('no before_after.png: matplotlib is not installed; pip install "psfmatch[plots]" and run again')
+        console.note(
+            'no before_after.png: matplotlib is not installed; pip install "psfmatch[plots]", in a clone ".[plots]"'
+        )
     code = OK if all(result.matched.solution.outcome.ok for result in results.values()) else NO_MATCH
     seconds = time.perf_counter() - begin
     console.line(f"{seconds:.1f} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -90,8 +91,10 @@ def match(
     import psfmatch
 
     parts = build(config, settings)
+    several = len(images) > 1
+    images = _without_psfs(images)
     belongings = [_one_each(name, planes[name], len(images)) for name in PLANES]
-    outputs = output_paths(images, output, overwrite=overwrite)
+    outputs = output_paths(images, output, several=several, overwrite=overwrite)
     matches: dict[str, Matched] = {}
     reports: list[dict[str, Any]] = []
     code = OK
@@ -129,11 +132,24 @@ def match(
     for report in reports:
         if report["output"]:
             console.line(f"wrote {report['output']}")
-    if len(images) > 1:
+    if several:
         count = sum(report["ok"] for report in reports)
         console.line(f"{count} of {len(images)} images matched")
     console.result({"command": "match", "ok": code == OK, "target": target, "images": reports})
     return code
+
+
+def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
+    """Of several files, those that hold more than a PSFEx model: what a pattern catches beside the images."""
+    from psfmatch.errors import PsfMatchWarning
+    from psfmatch.io.psfex import is_only_a_model
+
+    models = [image for image in images if is_only_a_model(image)] if len(images) > 1 else []
+    if len(models) == len(images):
+        return images
+    for model in models:
+        warnings.warn(f"{model}: a PSFEx model and no image; left out", PsfMatchWarning, stacklevel=2)
+    return [image for image in images if image not in models]
 
 
 def _is_large(image: Path) -> bool:
@@ -158,7 +174,7 @@ def _convolve(exposure: Exposure, plan: Matched, out: Path, convolver: Any, *, m
     psfmatch.io.write_matched(replace(plan, exposure=matched), out, overwrite=overwrite)
 
 
-def output_paths(images: Sequence[Path], output: str, *, overwrite: bool) -> list[Path]:
+def output_paths(images: Sequence[Path], output: str, *, several: bool, overwrite: bool) -> list[Path]:
     """Where each image goes: OUT itself, a file in the folder OUT, or OUT with {name} filled in.
 
     Raises
@@ -171,7 +187,7 @@ def output_paths(images: Sequence[Path], output: str, *, overwrite: bool) -> lis
     names = [_stem(image) for image in images]
     if "{name}" in output:
         paths = [Path(output.replace("{name}", name)) for name in names]
-    elif len(images) > 1 or output.endswith("/") or Path(output).is_dir():
+    elif several or output.endswith("/") or Path(output).is_dir():
         if Path(output).suffix == ".fits" or Path(output).is_file():
             raise click.UsageError(
                 f"-o {output} is one file for {len(images)} images: give a folder, or a name with {{name}} in it"

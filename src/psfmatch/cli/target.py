@@ -145,8 +145,8 @@ def _read(source: str, psf: str | None) -> tuple[Input, float | None]:
     if exposure.psf is not None:
         return exposure, exposure.pixel_scale
     try:
-        found, stamp = read_psf(source), read_stamp(source)
-        return found, None if stamp is None else stamp.pixel_scale
+        stamp = read_stamp(source)
+        return read_psf(source), None if stamp is None else stamp.pixel_scale
     except PSFError as error:
         raise InputError(f"{source}: an image without a PSF model (give --psf), or a bad stamp: {error}") from error
 

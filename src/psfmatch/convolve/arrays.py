@@ -9,7 +9,7 @@ import numpy as np
 
 from psfmatch.errors import InputError
 
-__all__ = ["complex_type", "from_device", "mixed", "namespace", "native", "scaled", "to_device", "transforms"]
+__all__ = ["complex_type", "from_device", "mixed", "namespace", "native", "norms", "scaled", "to_device", "transforms"]
 
 
 def namespace(array: Any) -> Any:
@@ -63,6 +63,21 @@ def mixed(xp: Any, weights: Any, images: Any) -> Any:
         return flat.view(images.dtype).reshape(*weights.shape[:-1], fy, fx)
     flat = xp.matmul(xp.asarray(weights, dtype=images.dtype), xp.reshape(images, (r, fy * fx)))
     return xp.reshape(flat, (*weights.shape[:-1], fy, fx))
+
+
+def norms(xp: Any, images: Any) -> list[float]:
+    """The 2-norm of each of some real images (n, ny, nx), whatever their unit: no square over- or underflows."""
+    with np.errstate(over="ignore", under="ignore"):
+        powers = [float(power) for power in xp.einsum("kyx,kyx->k", images, images)]
+    return [
+        power**0.5 if 1e-20 < power < float("inf") else _norm(xp, image)
+        for power, image in zip(powers, images, strict=True)
+    ]
+
+
+def _norm(xp: Any, image: Any) -> float:
+    largest = float(xp.max(abs(image)))
+    return largest * float(xp.sum((image / largest) ** 2)) ** 0.5 if largest else 0.0
 
 
 def to_device(array: np.ndarray[Any, Any], device: str) -> Any:

@@ -33,9 +33,9 @@ class FFT:
     """``out(x) = sum_u K(u; x) I(x - u)`` in blocks: in each, the kernel's variation by as few terms as it takes.
 
     Planes are convolved in their own precision, the image without its level; where a block holds stars so bright that
-    their rounding errors would exceed 1e-6 of its faint pixels, in double precision.  NaN and infinities are missing
-    pixels, and values beyond all contrast (1e9; 1e5 in planes of 64 bit) are convolved on their own, brightness by
-    brightness.  So a bad pixel acts inside its own footprint only.
+    their rounding errors would exceed about 1e-6 of what is faint in it (the faintest of 4 x 4 tiles), in double
+    precision.  NaN and infinities are missing pixels, and values beyond all contrast (1e9; 1e5 in planes of 64 bit) are
+    convolved on their own, brightness by brightness.  So a bad pixel acts inside its own footprint only.
 
     Parameters
     ----------

@@ -135,10 +135,11 @@ def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
         share = sums.kept[broken] / sums.totals[broken]
     lost = ~((share >= LEAST_KEPT) & (share <= 1.0 / LEAST_KEPT))
     share[lost] = np.nan
-    sums.image[broken] /= share
+    with np.errstate(over="ignore"):
+        sums.image[broken] /= share
     if sums.variance is not None:
         share[lost] = 0.0
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             variance = sums.variance[broken] / share**2
         variance[lost] = np.inf
         sums.variance[broken] = variance

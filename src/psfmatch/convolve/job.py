@@ -21,6 +21,9 @@ SAMPLE = 24
 CONTRAST = {4: 1e9, 8: 1e5}
 PART = 1e5
 FEW = 12
+TILES = 4
+SPREADS = 3.0
+DARK = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +85,19 @@ class Job:
         inside = source.inside(batch)
         inside = inside if inside is None or xp is np else xp.asarray(inside, device=image.device)
         present = good if inside is None else good & inside
-        level = _median(_sample(image), _sample(present))
+        level, floor = _level_and_floor(_sample(image), _sample(present))
         # Without its level, the image's rounding errors are those of its contrast.
         image -= level
         whole = bool(xp.all(present)) and (sure is good or bool(xp.all(sure)))
         if not whole:
             image[~present] = 0
-        sums = Sums(self._convolved(self.kernel, image, batch, level), None)
+        sums = Sums(self._convolved(self.kernel, image, batch, floor), None)
         if noise is not None and self.squared is not None:
             if not whole:
                 noise[~sure] = 0
-            sums.variance = self._convolved(self.squared, noise, batch)
-            sums.variance[sums.variance < 0] = 0
+            floor = _floor(_sample(noise), 0.0)
+            # Where less is left than the error of K^2 next to something bright, that error: zero would weigh most.
+            sums.variance = abs(self._convolved(self.squared, noise, batch, floor))
         spread = dilated(flags, self.support)
         if whole:
             sums.image += level * self.kernel.totals(batch)
@@ -130,14 +134,16 @@ class Job:
         for k, place in enumerate(batch):
             self.kernel.add_pixels(kept[k, ...], place, [(y, x, -1.0) for b, y, x in where if b == k])
 
-    def _convolved(self, kernel: Any, cut: Any, batch: Any, level: Any = 0.0) -> Any:
+    def _convolved(self, kernel: Any, cut: Any, batch: Any, floor: Any) -> Any:
         """Blocks convolved, their outliers on their own."""
         xp = self.xp
-        floor = _floor(cut, level)
-        limit = floor * CONTRAST[8 if cut.dtype == xp.float64 else 4]
-        if float(xp.max(cut)) <= float(xp.min(limit)) and -float(xp.min(cut)) <= float(xp.min(limit)):
+        if not bool(xp.all(floor > 0)):
+            lit = abs(cut).reshape((cut.shape[0], -1))
+            floor = xp.where(floor > 0, floor, _median(lit, lit > 0))
+        contrast = CONTRAST[8 if cut.dtype == xp.float64 else 4]
+        if max(float(xp.max(cut)), -float(xp.min(cut))) <= contrast * float(xp.min(floor)):
             return kernel.convolve(cut, batch, floor)
-        bright = abs(cut) > limit
+        bright = abs(cut) / contrast > floor
         values = xp.where(bright, cut, xp.zeros_like(cut))
         cut[bright] = 0
         out = kernel.convolve(cut, batch, floor)
@@ -154,10 +160,11 @@ class Job:
 
 
 def _sample(cut: Any) -> Any:
-    """About a thousand pixels of each block: shape (n, m)."""
+    """About a thousand pixels of each block, as many in each of its tiles: shape (n, ty, my, tx, mx)."""
     n, ny, nx = cut.shape
     part = cut[:, :: max(1, ny // SAMPLE), :: max(1, nx // SAMPLE)]
-    return part.reshape((n, part.shape[1] * part.shape[2]))
+    my, mx = part.shape[1] // TILES, part.shape[2] // TILES
+    return part[:, : my * TILES, : mx * TILES].reshape((n, TILES, my, TILES, mx))
 
 
 def _median(values: Any, present: Any = None) -> Any:
@@ -172,16 +179,26 @@ def _median(values: Any, present: Any = None) -> Any:
     return xp.stack(rows)[:, None, None]
 
 
-def _floor(cut: Any, level: Any) -> Any:
-    """What passes for faint in each block, its level and twice its spread, shape (n, 1, 1)."""
-    xp = namespace(cut)
-    sample = _sample(cut)
-    middle = _median(sample)
-    floor = abs(middle + level) + 3.0 * _median(abs(sample - middle[:, :, 0]))
-    if bool(xp.all(floor > 0)):
-        return floor
-    lit = abs(cut).reshape((cut.shape[0], -1))
-    return xp.where(floor > 0, floor, _median(lit, lit > 0))
+def _level_and_floor(sample: Any, present: Any) -> tuple[Any, Any]:
+    """What may be subtracted from each block without loss to its faint parts, and its `_floor`: shape (n, 1, 1)."""
+    xp = namespace(sample)
+    flat = (sample.shape[0], -1)
+    level = _median(sample.reshape(flat), present.reshape(flat))
+    wide = level[:, :, :, None, None]
+    floor = _floor(xp.where(present, sample - wide, xp.zeros_like(sample)), wide)
+    return xp.where(floor < abs(level) / DARK, xp.zeros_like(level), level), floor
+
+
+def _floor(sample: Any, level: Any) -> Any:
+    """What passes for faint in each block: level and spread of its faintest tile that is not dark, shape (n, 1, 1)."""
+    xp = namespace(sample)
+    n, ty, my, tx, mx = sample.shape
+    tiles = xp.moveaxis(sample + level, 3, 2).reshape((n * ty * tx, my * mx))
+    middle = _median(tiles)[:, :, 0]
+    with np.errstate(over="ignore"):
+        size = (abs(middle) + SPREADS * _median(abs(tiles - middle))[:, :, 0]).reshape((n, ty * tx))
+    floor = xp.min(xp.where(size > 0, size, xp.asarray(float("inf"), dtype=size.dtype)), axis=1)
+    return xp.where(xp.any(size > 0, axis=1), floor, xp.zeros_like(floor))[:, None, None]
 
 
 def _places(flags: Any) -> list[tuple[int, int, int]]:

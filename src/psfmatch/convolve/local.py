@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import mixed, scaled, transforms
+from psfmatch.convolve.arrays import mixed, norms, scaled, transforms
 from psfmatch.convolve.blocks import Batch, Blocks
 from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import FloatArray
@@ -36,13 +36,14 @@ __all__ = ["LocalKernel", "PolynomialKernel", "SplineKernel", "local_kernel"]
 
 ACCURACY = 4e-7
 TINY = 1e-300
+HUGE = 1e36
 SAMPLES = 24
 MANY = 10
 KEPT = 3
 SHARE = 0.3
-ROUNDING = 0.12 * 2.0**-24
-"""Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of
-the 2-norms of image and kernel: measured, for sides of 128 to 400 px and kernels of 11 to 65 px."""
+ROUNDING = 4.0 * 2.0**-24
+"""Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of the
+image's root mean square and the kernel's largest Fourier amplitude: measured, for sides of 64 to 400 px."""
 
 
 def local_kernel(
@@ -153,10 +154,7 @@ class LocalKernel:
         terms = self._terms(batch)
         precise = np.zeros(len(terms.pairs), bool)
         if self.dtype != xp.float64:
-            with np.errstate(over="ignore"):
-                power = xp.einsum("kyx,kyx->k", cut, cut)
-            ratio = [float(s) ** 0.5 / max(float(f), TINY) for f, s in zip(floor[:, 0, 0], power, strict=True)]
-            precise = np.any(ROUNDING * np.asarray(ratio)[:, None] * terms.norms > ACCURACY, axis=0)
+            precise = ~_negligible(self._rounding(cut, floor, terms).max(axis=0) ** 2, ACCURACY**2)
         if not precise.any():
             return self._single(cut, batch, terms)
         some = terms.chosen(precise)
@@ -169,6 +167,18 @@ class LocalKernel:
             some = terms.chosen(~precise)
             total += self._summed(cut, some, mixed(xp, self._array(some.weights), self.spectra))
         return total
+
+    def _rounding(self, cut: Any, floor: Any, terms: _Terms) -> FloatArray:
+        """The terms' rounding errors in single precision, in units of the floor: shape (n, terms)."""
+        side = np.sqrt(self.blocks.y.side * self.blocks.x.side)
+        sizes, floors = np.array(norms(self.xp, cut)), np.array([float(least) for least in floor[:, 0, 0]])
+        sizes[sizes * side > HUGE] = np.inf
+        return np.asarray(ROUNDING / side * (sizes / np.maximum(floors, TINY))[:, None] * terms.heights)
+
+    @cached_property
+    def _heights(self) -> FloatArray:
+        """The largest Fourier amplitude of each basis image."""
+        return np.array([float(self.xp.max(abs(image))) for image in self.spectra])
 
     @cached_property
     def _fine_spectra(self) -> Any:
@@ -213,7 +223,7 @@ class PolynomialKernel(LocalKernel):
         # Where all terms are needed, those of the whole field do as well, and are the same in every block.
         p = np.stack([self.field_x[column] for _, column in batch])[:, :, None, :]
         q = np.stack([self.field_y[row] for row, _ in batch])[:, :, :, None]
-        return self._summed(cut, _Terms(self.pairs, terms.weights, terms.norms, q, p), self.images)
+        return self._summed(cut, _Terms(self.pairs, terms.weights, terms.heights, q, p), self.images)
 
     def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
         y, x, fft = self.blocks.y, self.blocks.x, self.fft
@@ -238,33 +248,29 @@ class PolynomialKernel(LocalKernel):
         needed = np.any([table.needed[column] for table, (_, column) in zip(tables, batch, strict=True)], axis=0)
         j, m = np.nonzero(needed)
         pairs = list(zip(j.tolist(), m.tolist(), strict=True))
-        weights = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
-        norms = [table.norms[column][j, m] for table, (_, column) in zip(tables, batch, strict=True)]
-        q = [self.rows[row].values for row, _ in batch]
-        p = [self.columns[column].values for _, column in batch]
-        return _Terms(pairs, np.stack(weights), np.stack(norms), np.stack(q)[:, :, :, None], np.stack(p)[:, :, None, :])
+        rows = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
+        weights = np.stack(rows)
+        q = np.stack([self.rows[row].values for row, _ in batch])[:, :, :, None]
+        p = np.stack([self.columns[column].values for _, column in batch])[:, :, None, :]
+        return _Terms(pairs, weights, np.abs(weights) @ self._heights, q, p)
 
     def _row(self, row: int) -> _Row:
         """The expansions in all blocks of a row; those of the last few rows are kept."""
         found = self._known.get(row)
         if found is None:
             table = (self.rows[row].matrix @ self.table)[None] @ np.stack([c.matrix.T for c in self.columns])[:, None]
-            norms = np.sqrt((table**2).sum(axis=1))
-            flat = norms.reshape(len(table), -1)
-            order = np.argsort(flat, axis=1)
-            sums = np.cumsum(np.take_along_axis(flat, order, axis=1), axis=1)
-            needed = np.zeros(flat.shape, bool)
-            np.put_along_axis(needed, order, sums > self.tolerance * flat.max(axis=1, keepdims=True), axis=1)
-            found = _Row(table, norms, needed.reshape(norms.shape))
+            sizes = np.sqrt((table**2).sum(axis=1))
+            flat = sizes.reshape(len(table), -1)
+            needed = ~_negligible(flat, self.tolerance * flat.max(axis=1, keepdims=True))
+            found = _Row(table, needed.reshape(sizes.shape))
             self._known = {**{k: v for k, v in self._known.items() if abs(k - row) < KEPT}, row: found}
         return found
 
 
 class _Row(NamedTuple):
-    """The coefficients of the terms in each block of a row (n, r, j, m), their norms, and which are needed."""
+    """The coefficients of the terms in each block of a row (n, r, j, m), and which are needed."""
 
     table: FloatArray
-    norms: FloatArray
     needed: NDArray[np.bool_]
 
 
@@ -292,7 +298,7 @@ class SplineKernel(LocalKernel):
         places = [(self.blocks.y.positions(row), self.blocks.x.positions(column)) for row, column in batch]
         field = self.kernel.weights
         samples = [field.on_grid(x=_thinned(x), y=_thinned(y)).reshape(field.n, -1) for y, x in places]
-        left, values, _ = np.linalg.svd(np.stack(samples), full_matrices=False)
+        left, values, right = np.linalg.svd(np.stack(samples), full_matrices=False)
         tails = np.sqrt(np.cumsum(values[:, ::-1] ** 2, axis=1))[:, ::-1]
         rank = max(1, int(np.count_nonzero((tails > self.tolerance * tails[:, :1]).any(axis=0))))
         weights = left[:, :, :rank].transpose(0, 2, 1)
@@ -300,8 +306,8 @@ class SplineKernel(LocalKernel):
             Field(w @ field.coefficients, field.box, "spline").on_grid(x=x, y=y)
             for w, (y, x) in zip(weights, places, strict=True)
         ]
-        norms = values[:, :rank] / np.sqrt(samples[0].shape[1])
-        return _Terms([(0, k) for k in range(rank)], weights, norms, np.ones((1, 1, 1, 1)), np.stack(surfaces))
+        heights = values[:, :rank] * np.abs(right[:, :rank]).max(axis=2) * (np.abs(weights) @ self._heights)
+        return _Terms([(0, k) for k in range(rank)], weights, heights, np.ones((1, 1, 1, 1)), np.stack(surfaces))
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,8 +320,8 @@ class _Terms:
         The terms; the functions ``p_0`` and ``q_0`` are 1.  Of splines (0, number of the surface).
     weights : array, shape (n, terms, r)
         Of the basis images in K_jm.
-    norms : array, shape (n, terms)
-        2-norms of the K_jm, times the size of the functions.
+    heights : array, shape (n, terms)
+        Largest Fourier amplitudes of the K_jm (at most), times the size of the functions.
     q : array, shape (n, j, ny, 1)
         Over the rows of the output.
     p : array, shape (n, m, 1, sx)
@@ -324,14 +330,14 @@ class _Terms:
 
     pairs: list[tuple[int, int]]
     weights: FloatArray
-    norms: FloatArray
+    heights: FloatArray
     q: FloatArray
     p: FloatArray
 
     def chosen(self, flags: NDArray[np.bool_]) -> _Terms:
         """Some of the terms."""
         pairs = [pair for pair, flag in zip(self.pairs, flags, strict=True) if flag]
-        return replace(self, pairs=pairs, weights=self.weights[:, flags], norms=self.norms[:, flags])
+        return replace(self, pairs=pairs, weights=self.weights[:, flags], heights=self.heights[:, flags])
 
 
 class _AxisTerms(NamedTuple):
@@ -395,6 +401,15 @@ def _from_input_column(kernel: MatchingKernel) -> FloatArray:
     moves = np.stack([one.terms_along(x=x + u, y=y)[0] @ np.linalg.inv(along_x) for u in columns])
     moved = np.einsum("jiyu,uim->jmyu", by_term, moves)
     return np.stack([moved[j, m] for m, j in term_degrees(order)])
+
+
+def _negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:
+    """The smallest along the last axis, as many as together do not exceed a limit."""
+    order = np.argsort(sizes, axis=-1)
+    sums = np.cumsum(np.take_along_axis(sizes, order, axis=-1), axis=-1)
+    out = np.zeros(sizes.shape, bool)
+    np.put_along_axis(out, order, sums <= limit, axis=-1)
+    return out
 
 
 def _thinned(positions: FloatArray) -> FloatArray:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from psfmatch.convolve.arrays import norms
 from psfmatch.convolve.blocks import Axis, fast_length
-from psfmatch.convolve.local import ACCURACY, ROUNDING
+from psfmatch.convolve.local import ACCURACY, HUGE, ROUNDING
 from psfmatch.geometry import FloatArray
 
 __all__ = ["Stack", "StackedKernels"]
@@ -65,7 +66,7 @@ class StackedKernels:
 
     def __init__(self, images: FloatArray, stack: Stack, dtype: Any) -> None:
         self.images, self.stack, self.dtype = images, stack, np.dtype(dtype)
-        self.norms = np.sqrt((images**2).sum(axis=(1, 2)))
+        self.heights = np.abs(images).sum(axis=(1, 2))
 
     def totals(self, batch: Sequence[int]) -> FloatArray:
         """The sum of the kernel at every pixel: shape (n, y.step, x.step)."""
@@ -86,9 +87,9 @@ class StackedKernels:
 
         y, x = self.stack.y, self.stack.x
         dtype = self.dtype
-        with np.errstate(over="ignore"):
-            sizes = np.sqrt((cut**2).sum(axis=(1, 2))) * self.norms[batch[0] : batch[-1] + 1]
-        if (ROUNDING * sizes > ACCURACY * floor[:, 0, 0]).any():
+        side, sizes = np.sqrt(y.side * x.side), np.array(norms(np, cut))
+        errors = ROUNDING / side * sizes * self.heights[batch[0] : batch[-1] + 1]
+        if (errors > ACCURACY * floor[:, 0, 0].astype(float)).any() or (sizes * side > HUGE).any():
             dtype = np.dtype(float)
         images = self.images[batch[0] : batch[-1] + 1].astype(dtype)
         shape = (y.side, x.side)

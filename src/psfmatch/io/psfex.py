@@ -20,10 +20,10 @@ from astropy.io import fits
 from psfmatch.errors import FormatError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
-from psfmatch.io.fits import native
+from psfmatch.io.fits import image_hdus, native, open_fits
 from psfmatch.psf import BasisPSF
 
-__all__ = ["lanczos_matrix", "models", "psf_from_table"]
+__all__ = ["is_only_a_model", "lanczos_matrix", "models", "psf_from_table"]
 
 COLUMN = "PSF_MASK"
 LANCZOS = 3
@@ -35,6 +35,15 @@ def models(hdus: fits.HDUList) -> list[Any]:
     return [
         hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU) and any(n.upper() == COLUMN for n in hdu.columns.names)
     ]
+
+
+def is_only_a_model(path: Path) -> bool:
+    """Whether a file can be read, and holds a PSFEx model but no image."""
+    try:
+        with open_fits(path) as hdus:
+            return bool(models(hdus)) and not image_hdus(hdus)
+    except (OSError, FormatError):
+        return False
 
 
 def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:

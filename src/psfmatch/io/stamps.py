@@ -17,7 +17,7 @@ from psfmatch.io.fits import extension, image_hdus, open_fits, plane
 from psfmatch.io.words import are_words
 from psfmatch.stamps import Stamp
 
-__all__ = ["read_stamp"]
+__all__ = ["read_stamp", "stamp_of"]
 
 SCALE_CARDS = ("PIXSCALE", "PIXELSCL", "PIXSCL", "PIXSCAL1")
 AREA_CARDS = {"PIXAR_A2": 1.0, "PIXAR_SR": math.degrees(3600.0) ** 2}  # arcsec^2, steradian
@@ -53,13 +53,15 @@ def read_stamp(source: PathLike) -> Stamp | None:
             return None
         if wanted is not None and psfex.models([extension(hdus, wanted)]):
             return None
-        hdu = _stamp_hdu(hdus, wanted)
-        scale, angle, mirrored = _geometry(hdus, hdu)
-        pixels = np.asarray(plane(hdus, hdu), float)
-    try:
-        return Stamp(pixels, scale, angle, mirrored)
-    except PSFError as error:
-        raise PSFError(f"{os.fspath(source)}: {error}") from error
+        try:
+            return stamp_of(hdus, _stamp_hdu(hdus, wanted))
+        except PSFError as error:
+            raise PSFError(f"{os.fspath(source)}: {error}") from error
+
+
+def stamp_of(hdus: fits.HDUList, hdu: Any) -> Stamp:
+    """The pixels of one HDU, and how they lie on the sky; see `read_stamp`."""
+    return Stamp(np.asarray(plane(hdus, hdu), float), *_geometry(hdus, hdu))
 
 
 def _stamp_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
