@@ -133,7 +133,9 @@ class ClippedMean:
     scale : int
         Width of what is too faint to show in one pixel, such as a trail, in pixels: that of the PSF; 1: none.
     model_error : float
-        Error of PSF and flux scale of the inputs, relative to the brightness.
+        Difference between the inputs that is not held against them, relative to the brightness: of their flux scales
+        (a few per cent in real data), of their positions (a third of a pixel changes a star's flank by a tenth of its
+        peak), and of their PSFs.
     reach : int
         How far around a star its PSF's error counts, in pixels.
     two : {"brighter", "none"}
@@ -149,7 +151,7 @@ class ClippedMean:
     grow: float = 2.0
     pad: int = 2
     scale: int = 5
-    model_error: float = 5e-3
+    model_error: float = 0.1
     reach: int = 5
     two: Two = "brighter"
 
