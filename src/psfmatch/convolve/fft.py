@@ -24,7 +24,7 @@ __all__ = ["FFT"]
 
 TOLERANCE = {4: 3e-7, 8: 1e-13}
 BATCH = 64
-STACKED = 4
+STACKED = 8
 LARGEST_STACKED = 512
 
 

@@ -54,7 +54,7 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
 def _around_each(flags: NDArray[Any], ky: int, kx: int) -> NDArray[Any]:
     """For a rectangular footprint and few flags, one by one."""
     out = np.zeros((len(flags), flags.shape[1] - ky + 1, flags.shape[2] - kx + 1), flags.dtype)
-    for k, y, x in zip(*(index.tolist() for index in flags.nonzero()), strict=True):
+    for k, y, x in zip(*(index.tolist() for index in (flags != 0).nonzero()), strict=True):
         out[k, max(0, y - ky + 1) : y + 1, max(0, x - kx + 1) : x + 1] |= flags[k, y, x]
     return out
 
