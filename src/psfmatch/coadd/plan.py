@@ -116,7 +116,7 @@ class Plan:
         center = self.grid.box.center
         inside = [one for one in self.inputs if _holds(one.covers, center.x, center.y)] or list(self.inputs)
         box = self.grid.box
-        correlations = [NoiseCorrelation(one.correlation.basis, one.correlation.weights) for one in inside]
+        correlations = [one.correlation for one in inside]
         if len({one.box for one in correlations}) > 1:  # on the whole grid, as they are at its middle
             correlations = [
                 NoiseCorrelation(one.covariances(x=center.x, y=center.y), _constant(box)) for one in correlations
