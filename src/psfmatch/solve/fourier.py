@@ -60,7 +60,7 @@ class Fourier:
     ----------
     penalty : {"laplacian", "biharmonic", "none"} or array
         What is penalised: the curvature of the kernel, ``P = L^2`` with ``L = 4 - 2 cos 2 pi fx - 2 cos 2 pi fy``
-        (so that P ~ |2 pi f|^4 at low frequencies and flux is not penalised); its bi-Laplacian, ``P = L^4``;
+        (so that ``P ~ |2 pi f|^4`` at low frequencies and flux is not penalised); its bi-Laplacian, ``P = L^4``;
         ``none`` of the frequencies over another, ``P = 1`` (Tikhonov); or an operator given as an image of odd
         size, whose power spectrum is P.
     strength : float, optional

@@ -253,7 +253,9 @@ class _Work:
 
     def _size_limit(self) -> str:
         """What kept the kernel from being larger, in words."""
-        if self.options.size is not None or self.size < self._cap():
+        if self.options.size is not None:
+            return f"the size that was set, {self.size} px, or what the stamps hold (noise, cut wings)"
+        if self.size < self._cap():
             return "what the stamps hold (noise, cut wings)"
         limits = {
             f"the frame, {min(self.box.shape)} px wide, for a kernel of {self.size} px": self._frame_cap(),
