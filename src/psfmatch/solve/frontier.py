@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from psfmatch.geometry import FloatArray
-from psfmatch.solve.toeplitz import PixelEquations
+from psfmatch.solve.toeplitz import RESOLVED, PixelEquations
 
 __all__ = ["least_residual"]
 
@@ -45,7 +45,7 @@ def least_residual(
         ``norm2(K*S - T) / norm2(T)``.
     """
     gain = float((kernel**2).sum())
-    residual = max(equations.residual(kernel), np.finfo(float).tiny)
+    residual = equations.residual(kernel)
     change = -0.5 * strength * gain / residual**2 * np.log(noise_gain / gain)
     if abs(change) <= NEAR:
         return float(residual * np.exp(change))
@@ -78,7 +78,7 @@ class _Reduced:
             best = brentq(excess, least, most, xtol=1e-3)
         k = self._kernel(best)
         square = self.power - 2.0 * float(k @ self.right) + float(k @ self.matrix @ k)
-        return float(np.sqrt(max(square, 0.0) / self.power))
+        return float(np.sqrt(max(square / self.power, RESOLVED)))
 
     def _kernel(self, log_strength: float) -> FloatArray:
         regular = self.matrix + np.exp(log_strength) * self.power * np.eye(len(self.right))

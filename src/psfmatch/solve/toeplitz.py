@@ -19,6 +19,8 @@ __all__ = ["Factored", "PixelEquations", "correlations", "pixel_equations", "sol
 ROUNDING = 1e-14
 """What is odd by less, relative to the whole, is so by rounding."""
 
+RESOLVED = float(np.finfo(float).eps)  # of a residual, squared
+
 
 def solve_all(equations: Sequence[PixelEquations], strength: float, kernel_sums: Sequence[float | None]) -> FloatArray:
     """The kernels of several cells, shape (n, size, size): one thread a processor, each with a BLAS of one thread.
@@ -105,10 +107,10 @@ class PixelEquations:
         return Factored(self.auto, strength * self.power).kernel(self.cross, kernel_sum)
 
     def residual(self, kernel: FloatArray) -> float:
-        """``norm2(K*S - T) / norm2(T)`` over the whole convolution of the stamps."""
+        """``norm2(K*S - T) / norm2(T)`` over the whole convolution of the stamps, as far as double precision tells."""
         matched = float((kernel * self.applied(kernel)).sum())
         square = self.power - 2.0 * float((kernel * self.cross).sum()) + matched
-        return float(np.sqrt(max(square, 0.0) / self.power))
+        return float(np.sqrt(max(square / self.power, RESOLVED)))
 
     def change(self, difference: FloatArray) -> float:
         """``norm2(D*S) / norm2(T)``: what a change D of the kernel does to the matched PSF."""
