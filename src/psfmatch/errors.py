@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FormatError", "InputError", "MatchError", "PSFError", "PsfMatchError", "PsfMatchWarning"]
+__all__ = ["FormatError", "InputError", "MatchError", "PSFError", "PsfMatchError", "PsfMatchWarning", "check_type"]
 
 
 class PsfMatchError(Exception):
@@ -55,3 +55,9 @@ class MatchError(PsfMatchError, RuntimeError):
 
 class PsfMatchWarning(UserWarning):
     """The work went on, but not quite as asked."""
+
+
+def check_type(value: object, kind: type, what: str, cure: str) -> None:
+    """Raise `InputError` unless the value is of this class."""
+    if not isinstance(value, kind):
+        raise InputError(f"{what} of type {type(value).__name__}: give {cure}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from psfmatch.errors import InputError
+from psfmatch.errors import InputError, check_type
 from psfmatch.geometry import Box, FloatArray, frozen
 from psfmatch.psf import PSF, ImagePSF
 
@@ -62,6 +62,8 @@ class Mask:
         bits = sorted(planes.values())
         if len(set(bits)) != len(bits) or (bits and not 0 <= bits[0] <= bits[-1] < 63):
             raise InputError(f"mask planes {planes}: every plane needs a bit of its own, 0 to 62")
+        if bits and bits[-1] >= 8 * array.dtype.itemsize:
+            raise InputError(f"mask planes {planes}: an array of {array.dtype} has no bit {bits[-1]}; widen it")
         object.__setattr__(self, "array", frozen(_native(array)))
         object.__setattr__(self, "planes", MappingProxyType(planes))
 
@@ -200,6 +202,10 @@ class Exposure:
                 f"psf of type {type(self.psf).__name__}: give a PSF model "
                 "(of a stamp: psfmatch.ImagePSF(array); from a file: psfmatch.read_psf)"
             )
+
+        if self.wcs is not None and not hasattr(self.wcs, "pixel_to_world_values"):
+            raise InputError(f"wcs of type {type(self.wcs).__name__}: give one with astropy's interface (APE 14)")
+        check_type(self.meta, Mapping, "meta", "a mapping such as {'FILTER': 'z'}")
 
     @property
     def shape(self) -> tuple[int, int]:

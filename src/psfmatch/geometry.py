@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 
-__all__ = ["Box", "Position", "as_positions", "frozen", "odd_shape", "resized"]
+__all__ = ["Box", "Position", "as_positions", "frozen", "odd_shape", "resized", "whole_number"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -116,6 +116,19 @@ def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     view = np.asarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
+
+
+def whole_number(value: object, what: str, *, least: int = 0) -> int:
+    """The value, checked to be an integer that is not too small.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{what}={value!r}: must be a whole number, {least} or more")
+    return int(value)
 
 
 def odd_shape(shape: tuple[int, int], what: str) -> tuple[int, int]:

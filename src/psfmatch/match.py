@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.convolve import Convolver, convolve
-from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
+from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box
 from psfmatch.io import read_psf
@@ -115,6 +115,11 @@ def planned_match(
         of the input: a plan for `psfmatch.io.matched_output`, into whose planes ``FFT(out=planes)`` convolves a frame
         larger than the memory.
     """
+    check_type(exposure, Exposure, "exposure", "psfmatch.Exposure(image, psf=...), or read_exposure(path)")
+    if not (np.isfinite(kernel_sum) and kernel_sum):
+        raise InputError(f"kernel_sum={kernel_sum!r}: give a finite number that is not zero")
+    if not hasattr(solver, "solution") and solver is not None:
+        raise InputError(f"solver {solver!r}: give FreeForm(), AlardLupton(), Fourier() or their like")
     if exposure.psf is None:
         raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
     if not any(np.isfinite(row).any() for row in exposure.image):

@@ -36,6 +36,7 @@ __all__ = [
 
 Sampling = Literal["integrated", "center"]
 MAX_OFFSET = 2.0
+LARGEST_STAMP = 4001
 
 
 class PSF(ABC):
@@ -166,6 +167,8 @@ class AnalyticPSF(PSF):
     @property
     def shape(self) -> tuple[int, int]:
         size = self.size or 2 * int(np.ceil(self._extent[1])) + 1
+        if size > LARGEST_STAMP:
+            raise PSFError(f"{self!r} needs stamps of {size} px; give a size, or widths in pixels that are meant")
         return size, size
 
     @property
@@ -518,6 +521,8 @@ class FunctionPSF(PSF):
     normalize: bool = False
 
     def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise InputError(f"FunctionPSF function={self.function!r}: give a function of x and y")
         object.__setattr__(self, "shape", odd_shape(self.shape, "FunctionPSF shape"))
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:

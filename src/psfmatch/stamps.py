@@ -68,6 +68,8 @@ class Stamp:
             raise InputError(f"pixel scale {self.pixel_scale!r}: give arcseconds a pixel, above 0")
         if self.angle is not None and not np.isfinite(self.angle):
             raise InputError(f"angle {self.angle!r}: give degrees from north through east")
+        if self.center not in ("auto", "centroid", "middle") and np.shape(self.center) != (2,):
+            raise InputError(f"center {self.center!r}: give auto, centroid, middle, or a position (y, x)")
         if not isinstance(self.image, PSF):
             image = checked_image(self.image)
             object.__setattr__(self, "image", frozen(image / image.sum() if self.normalize else image))

@@ -183,7 +183,11 @@ def output_paths(images: Sequence[Path], output: str, *, several: bool, overwrit
         If two images would go to one file.
     FileExistsError
         If a file is in the way.
+    InputError
+        If a name is not that of a FITS file.
     """
+    from psfmatch.io.files import fits_suffix
+
     names = [_stem(image) for image in images]
     if "{name}" in output:
         paths = [Path(output.replace("{name}", name)) for name in names]
@@ -196,6 +200,7 @@ def output_paths(images: Sequence[Path], output: str, *, several: bool, overwrit
     else:
         paths = [Path(output)]
     for k, path in enumerate(paths):
+        fits_suffix(path)
         if path in paths[:k]:
             raise click.UsageError(f"{images[paths.index(path)]} and {images[k]} would both be written to {path}")
         if path.exists() and not overwrite:

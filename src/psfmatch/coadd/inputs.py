@@ -81,6 +81,8 @@ class Recipe:
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise InputError(f"Recipe {name}={getattr(self, name)!r}: choose {' or '.join(allowed)}")
+        if not hasattr(self.solver, "solution"):
+            raise InputError(f"Recipe solver={self.solver!r}: give a solver such as FreeForm()")
         if not 0.0 <= self.lost < 1.0:
             raise InputError(f"Recipe lost={self.lost}: must lie in [0, 1)")
         if self.patch < 64 or not self.memory > 0:

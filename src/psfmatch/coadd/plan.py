@@ -175,6 +175,8 @@ def planned(
             opened[k] = exposure
         except (PsfMatchError, OSError) as error:
             rows[k] = Row(one.label, False, " ".join(str(error).split()))
+    if not rows and not opened:
+        raise InputError("there are no inputs: give at least one exposure")
     if not opened:
         raise InputError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
     where = _grid(grid, list(opened.values()))

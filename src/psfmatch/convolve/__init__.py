@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from psfmatch.convolve.direct import Direct
 from psfmatch.convolve.fft import FFT
 from psfmatch.convolve.footprint import Convolver
+from psfmatch.errors import InputError, check_type
 from psfmatch.exposure import Exposure
 from psfmatch.kernel import MatchingKernel
 
@@ -36,8 +37,12 @@ def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver
     Raises
     ------
     InputError
-        If the image is smaller than the kernel.
+        If the image is smaller than the kernel, or an argument of another type.
     """
+    check_type(exposure, Exposure, "exposure", "psfmatch.Exposure(image)")
+    check_type(kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))")
+    if not hasattr(convolver, "convolve") and convolver is not None:
+        raise InputError(f"convolver {convolver!r}: give FFT(), Direct() or their like")
     return (FFT() if convolver is None else convolver).convolve(exposure, kernel)
 
 

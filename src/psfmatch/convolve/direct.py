@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.convolve.footprint import Bits, Edge, Sums, check_sizes, finish, usable
+from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
@@ -28,6 +29,10 @@ class Direct:
 
     edge: Edge = "renormalize"
     exclude: tuple[str, ...] = ("NO_DATA",)
+
+    def __post_init__(self) -> None:
+        if self.edge not in ("renormalize", "nan"):
+            raise InputError(f"Direct edge {self.edge!r}: choose renormalize or nan")
 
     def convolve(self, exposure: Exposure, kernel: MatchingKernel) -> Exposure:
         """The exposure convolved with the kernel of every output pixel.

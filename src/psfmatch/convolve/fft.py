@@ -16,7 +16,7 @@ from psfmatch.convolve.local import LocalKernel, local_kernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
-from psfmatch.geometry import Box
+from psfmatch.geometry import Box, whole_number
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import processors
 
@@ -75,6 +75,8 @@ class FFT:
             raise InputError(f"FFT edge {self.edge!r}: choose renormalize or nan")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"FFT threads={self.threads}: at least 1")
+        if self.block is not None:
+            whole_number(self.block, "FFT block", least=1)
         for name in ("tolerance", "variance_tolerance"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

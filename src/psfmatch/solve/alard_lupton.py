@@ -14,7 +14,7 @@ from scipy import fft
 from psfmatch.cells import SpatialCellSet, sample_cells
 from psfmatch.errors import InputError, MatchError
 from psfmatch.fields import Field, FieldKind, n_terms, term_degrees
-from psfmatch.geometry import Box, FloatArray, Position
+from psfmatch.geometry import Box, FloatArray, Position, whole_number
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF
 from psfmatch.solve.basis import (
@@ -139,10 +139,14 @@ class AlardLupton:
             if getattr(self, name) % 2 == 0 or getattr(self, name) < 1:
                 raise InputError(f"AlardLupton {name}={getattr(self, name)}: kernel sizes must be odd")
         check_gaussians(self.sigmas, self.degrees)
-        if self.order < 0 or (self.background_order or 0) < 0:
-            raise InputError(f"AlardLupton order={self.order}: must not be negative")
+        whole_number(self.order, "AlardLupton order")
+        if self.background_order is not None:
+            whole_number(self.background_order, "AlardLupton background_order")
+        for side in self.cell_shape or ():
+            whole_number(side, "AlardLupton cell_shape", least=1)
         for name, choices in (
             ("basis", ("gaussian", "delta")),
+            ("kind", ("chebyshev1", "polynomial")),
             ("border", ("full", "cut")),
             ("stamps", ("float64", "float32")),
             ("sum_rule", ("constrain", "fit", "overwrite")),

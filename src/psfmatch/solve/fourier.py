@@ -12,7 +12,7 @@ from scipy import fft
 
 from psfmatch.cells import SpatialCellSet, sample_at, sample_cells
 from psfmatch.errors import InputError
-from psfmatch.geometry import Box, FloatArray, odd_shape
+from psfmatch.geometry import Box, FloatArray, odd_shape, whole_number
 from psfmatch.psf import PSF, FunctionPSF
 from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.frequency import Penalty, Shape, Window, penalty_power
@@ -127,10 +127,12 @@ class Fourier:
         for name in ("size", "size_max"):
             if getattr(self, name) is not None:
                 odd_shape((getattr(self, name),) * 2, f"Fourier {name}")
-        if isinstance(self.flux, str) and self.flux not in ("free", "unit", "stamp"):
+        number = isinstance(self.flux, int | float) and np.isfinite(self.flux)
+        if self.flux not in ("free", "unit", "stamp") and not number:
             raise InputError(f"Fourier flux={self.flux!r}: choose free, unit, stamp or a number")
-        if self.order < 0:
-            raise InputError(f"Fourier order={self.order}: must not be negative")
+        whole_number(self.order, "Fourier order")
+        for side in self.cell_shape or ():
+            whole_number(side, "Fourier cell_shape", least=1)
 
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel over a box: `sample`, then `solve`.

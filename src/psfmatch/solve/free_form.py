@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from psfmatch.cells import SpatialCellSet, sample_at
 from psfmatch.errors import InputError, MatchError
 from psfmatch.fields import FieldKind
-from psfmatch.geometry import Box, FloatArray, resized
+from psfmatch.geometry import Box, FloatArray, resized, whole_number
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import one_blas_thread
 from psfmatch.moments import fwhm
@@ -111,17 +111,19 @@ class FreeForm:
                 raise InputError(f"FreeForm {name}={value!r}: must be finite and positive")
         for name in ("size", "max_size"):
             value = getattr(self, name)
-            if value is not None and (value < 1 or value % 2 == 0):
+            if value is not None and whole_number(value, f"FreeForm {name}", least=1) % 2 == 0:
                 raise InputError(f"FreeForm {name}={value!r}: kernel sizes must be odd and positive")
         if self.strength is not None and not self.strength >= 0:
             raise InputError(f"FreeForm strength={self.strength!r}: must not be negative")
-        if (self.order is not None and self.order < 0) or self.max_order < 0:
-            raise InputError(f"FreeForm order={self.order!r}, max_order={self.max_order!r}: must not be negative")
+        for name in ("order", "max_order"):
+            if getattr(self, name) is not None:
+                whole_number(getattr(self, name), f"FreeForm {name}")
         if self.wings not in ("auto", "extrapolate", "none"):
             raise InputError(f"FreeForm wings={self.wings!r}: choose auto, extrapolate or none")
         if self.noise is not None and not self.noise >= 0:
             raise InputError(f"FreeForm noise={self.noise!r}: must not be negative")
-        if isinstance(self.flux, str) and self.flux not in ("free", "unit", "stamp"):
+        number = isinstance(self.flux, int | float) and np.isfinite(self.flux)
+        if self.flux not in ("free", "unit", "stamp") and not number:
             raise InputError(f"FreeForm flux={self.flux!r}: choose free, unit, stamp or a number")
 
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
