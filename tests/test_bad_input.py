@@ -586,7 +586,11 @@ COMMANDS = [
     ("match small.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "is smaller than the kernel"),
     ("match cut.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "cut.fits"),
     ("match frame.fits[SCI] -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "no extension 'SCI'"),
-    ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --variance small.fits", 2, "does not fit frame.fits"),
+    (
+        "match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --variance small.fits",
+        2,
+        "does not fit frame.fits",
+    ),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --weight nowhere.fits", 2, "nowhere.fits: no such"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --mask frame.fits", 2, "a mask must be of integers"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --format fits", 2, "format 'fits': choose one of"),

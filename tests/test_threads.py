@@ -1,0 +1,70 @@
+"""Objects are shared between threads and processes without a word between them."""
+
+import multiprocessing
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from psfmatch import AlardLupton, Box, Exposure, Fourier, FreeForm, FunctionPSF, MoffatPSF, match
+from psfmatch.machine import one_blas_thread
+
+SHAPE = (97, 121)
+THREADS = 8
+
+
+class Sheared:
+    """A PSF that varies, as an object that other processes can be sent."""
+
+    def __call__(self, x, y):
+        return MoffatPSF(fwhm=3.0 + x / 400.0, beta=3.0, ellipticity=0.1, angle=y, size=31).stamps(x=0, y=0)[0]
+
+
+SCIENCE = FunctionPSF(Sheared(), shape=(31, 31))
+TARGET = MoffatPSF(fwhm=4.6, beta=3.3)
+SOLVERS = {"free-form": FreeForm(), "alard-lupton": AlardLupton(order=1), "fourier": Fourier()}
+
+
+def frame(seed):
+    random = np.random.default_rng(seed)
+    mask = np.where(random.random(SHAPE) < 0.01, 1, 0).astype(np.int32)
+    image, variance = random.normal(size=SHAPE).astype("f4"), random.uniform(1.0, 2.0, SHAPE).astype("f4")
+    return Exposure(image, variance=variance, mask=mask, box=Box.from_shape(SHAPE, y0=-5, x0=seed % 3), psf=SCIENCE)
+
+
+def bits(exposure, solver):
+    out = match(exposure, TARGET, solver=solver).exposure
+    return out.image.tobytes(), out.variance.tobytes(), out.mask.array.tobytes()
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_eight_threads_give_the_bits_of_one(name):
+    solver, frames = SOLVERS[name], [frame(seed) for seed in range(THREADS)]
+    alone = [bits(f, solver) for f in frames]
+    barrier = threading.Barrier(THREADS)
+
+    def run(f):
+        barrier.wait()
+        return bits(f, solver)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert list(pool.map(run, frames)) == alone
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_give_the_same_bits(method):
+    """With threads of ours alive: what forks must not wait for them."""
+    alone = bits(frame(0), FreeForm())
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        assert pool.submit(bits, frame(0), FreeForm()).result(timeout=120) == alone
+
+
+def test_the_library_for_matrices_gets_its_threads_back():
+    from threadpoolctl import threadpool_info
+
+    before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    with one_blas_thread(), one_blas_thread():
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1}
+    assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
