@@ -6,7 +6,7 @@ Needs ``lsst.images`` (``pip install "psfmatch[rubin]"``, Python 3.12 and later)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
