@@ -24,7 +24,15 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 class Position(NamedTuple):
-    """A position in pixels: the row ``y`` and the column ``x``."""
+    """A position in the parent frame.
+
+    Parameters
+    ----------
+    y : float
+        Row, in pixels; whole numbers are pixel centres.
+    x : float
+        Column, likewise.
+    """
 
     y: float
     x: float

@@ -218,6 +218,9 @@ def planned(
 def _grid(grid: Any, exposures: Sequence[Exposure]) -> Grid:
     if isinstance(grid, Grid):
         return grid
+    if callable(grid):
+        made: Grid = grid(exposures)
+        return made
     if isinstance(grid, str) and grid == "auto":
         return Grid.auto(exposures)
     if isinstance(grid, str | PathLike):
@@ -236,7 +239,7 @@ def _target(
 ) -> PSF:
     if isinstance(target, str | PathLike) and fspath(target) != "auto" and not fspath(target).startswith("auto:"):
         return read_psf(target, pixel_scale=grid.pixel_scale)
-    if not isinstance(target, str):
+    if not isinstance(target, str) and not callable(target):
         return as_psf(target)
     say("searching the target")
     views: dict[str, PSF] = {}
@@ -249,7 +252,10 @@ def _target(
         for n, (dy, dx) in enumerate(VIEWS[:1] if exposure.psf.constant else VIEWS):
             x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
             views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
-    return common_target(views, family=target.partition(":")[2] or "moffat")
+    if isinstance(target, str):
+        return common_target(views, family=target.partition(":")[2] or "moffat")
+    found: PSF = target(views)
+    return found
 
 
 def _zero_point(source: CoaddInput, exposure: Exposure) -> float | None:

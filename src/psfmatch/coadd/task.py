@@ -70,11 +70,13 @@ def coadd(
     ----------
     inputs : sequence of Exposure, path or CoaddInput
         Each with its PSF model, WCS and variance.  What cannot be used is left out, and the table says why.
-    target : PSF, array, str or path
+    target : PSF, array, str, path or function
         The PSF of the coadd, in pixels of the grid; words such as ``"moffat:fwhm=1.3arcsec"``; or ``"auto"``, the
-        smallest Moffat that every input reaches (``"auto:gaussian"`` of another family, see `common_target`).
-    grid : Grid, header, path or "auto"
-        ``auto``: gnomonic, at the mean position and scale, holding all inputs (see `Grid.auto`).
+        smallest Moffat that every input reaches (``"auto:gaussian"`` of another family; or
+        ``functools.partial(common_target, ...)`` with its options, see `common_target`).
+    grid : Grid, header, path, function or "auto"
+        ``auto``: gnomonic, at the mean position and scale, holding all inputs (see `Grid.auto`; with its options
+        ``functools.partial(Grid.auto, ...)``).
     combine : str or method
         ``clipped-mean``, ``mean``, ``median``; or `ClippedMean` and its like with options.
     workers : int, optional
