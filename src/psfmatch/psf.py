@@ -209,7 +209,7 @@ class AnalyticPSF(PSF):
         if self.sampling == "center":
             ny, nx = self.shape
             rows, columns = np.arange(ny) - ny // 2.0, np.arange(nx) - nx // 2.0
-            return self._density(x, y) / self._density(columns[None, :], rows[:, None]).sum()
+            return np.asarray(self._density(x, y) / self._density(columns[None, :], rows[:, None]).sum())
         node, weight = _pixel_quadrature(self._extent[0])
         return sum(
             (a * b * self._density(x + u, y + v) for v, a in zip(node, weight, strict=True)
@@ -236,7 +236,7 @@ def _elliptical_radius2(dx: FloatArray, dy: FloatArray, ellipticity: float, angl
     """Squared radius in the frame where the ellipse of geometric-mean axis 1 is the unit circle."""
     q, t = 1.0 - ellipticity, np.deg2rad(angle)
     u, v = dx * np.cos(t) + dy * np.sin(t), dy * np.cos(t) - dx * np.sin(t)
-    return u * u * q + v * v / q
+    return np.asarray(u * u * q + v * v / q)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +283,7 @@ class GaussianPSF(_EllipticalPSF):
     def _density(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         sigma2 = (self.fwhm / SIGMA_TO_FWHM) ** 2
         r2 = _elliptical_radius2(dx, dy, self.ellipticity, self.angle)
-        return np.exp(-0.5 * r2 / sigma2) / (2.0 * np.pi * sigma2)
+        return np.asarray(np.exp(-0.5 * r2 / sigma2) / (2.0 * np.pi * sigma2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +304,7 @@ class MoffatPSF(_EllipticalPSF):
     def _density(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         alpha2 = (0.5 * self.fwhm) ** 2 / (2.0 ** (1.0 / self.beta) - 1.0)
         r2 = _elliptical_radius2(dx, dy, self.ellipticity, self.angle)
-        return (self.beta - 1.0) / (np.pi * alpha2) * (1.0 + r2 / alpha2) ** -self.beta
+        return np.asarray((self.beta - 1.0) / (np.pi * alpha2) * (1.0 + r2 / alpha2) ** -self.beta)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,15 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
 from psfmatch.cli.options import REQUIRED, is_record, object_of, options_of, words_of
 
 __all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "given", "set_option"]
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 # The first of each is the one whose options are meant when no class is named.
 CLASSES: Mapping[str, Mapping[str, str]] = {
@@ -34,7 +36,7 @@ FORMAT_HELP = (
 )
 
 
-def set_option(*parts: str) -> Any:
+def set_option(*parts: str) -> Callable[[Verb], Verb]:
     """``--set PART.OPTION=VALUE`` for these parts, which `build` makes."""
 
     def check(context: click.Context, _: click.Parameter, settings: Sequence[str]) -> Sequence[str]:
@@ -67,7 +69,7 @@ EXAMPLES = {
 }
 
 
-def config_option(*names: str) -> Any:
+def config_option(*names: str) -> Callable[[Verb], Verb]:
     """``--config FILE.toml``: gives the verb's own options of these names, and the tables of all parts."""
 
     def read(context: click.Context, _: click.Parameter, path: Path | None) -> dict[str, dict[str, Any]]:

@@ -115,7 +115,7 @@ def psf_to_lsst_images(psf: PSF, box: Box) -> PointSpreadFunction:
 def _circular_sigma(psf: PSF) -> float | None:
     """The standard deviation of a circular Gaussian sampled at pixel centres; None of another model."""
     if isinstance(psf, GaussianPSF) and psf.sampling == "center" and psf.ellipticity == 0.0:
-        return psf.fwhm / SIGMA_TO_FWHM
+        return float(psf.fwhm / SIGMA_TO_FWHM)
     if isinstance(psf, DoubleGaussianPSF) and psf.sampling == "center" and psf.b == 0.0:
         return psf.sigma1
     return None

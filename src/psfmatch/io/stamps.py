@@ -120,7 +120,7 @@ def _matrix(header: fits.Header) -> FloatArray | None:
     if units[0] is None or units[1] is None or not abs(np.linalg.det(matrix)) > 0:
         return None
     matrix = np.diag([units[0], units[1]]) @ matrix
-    return matrix[::-1] if kinds[0] == "DEC" else matrix
+    return np.asarray(matrix[::-1] if kinds[0] == "DEC" else matrix)
 
 
 def _rotation(header: fits.Header, ratio: float) -> FloatArray:

@@ -41,12 +41,12 @@ class KernelCandidate(SpatialCellCandidate):
     @property
     def science(self) -> FloatArray:
         """The PSF of the exposure (rows, columns)."""
-        return self._owner.cells.science[self._index]
+        return np.asarray(self._owner.cells.science[self._index])
 
     @property
     def target(self) -> FloatArray:
         """The PSF that is wished for."""
-        return self._owner.cells.target[self._index]
+        return np.asarray(self._owner.cells.target[self._index])
 
     def getId(self) -> int:
         """Its number, from 0."""

@@ -82,7 +82,7 @@ class Interpolation(ABC):
         t = f[:, None] - np.arange(1.0 - self.order, self.order + 1.0)
         weights = np.sinc(t) * self.window(t)
         weights[np.equal(np.mod(t, 1.0), 0.0) & (t != 0.0)] = 0.0  # np.sinc leaves 4e-17 there
-        return weights / weights.sum(axis=1, keepdims=True)
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
