@@ -42,6 +42,13 @@ class Position(NamedTuple):
 class Box:
     """A half-open rectangle of pixels: rows ``y0 <= y < y1``, columns ``x0 <= x < x1``.
 
+    Parameters
+    ----------
+    y0, x0 : int
+        Row and column of the first pixel, in the parent frame; they may be negative.
+    y1, x1 : int
+        Row and column behind the last one.
+
     Raises
     ------
     InputError

@@ -116,6 +116,7 @@ def measure_quality(
     Returns
     -------
     Quality
+        One value of each figure for every position.
 
     Raises
     ------

@@ -7,11 +7,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from psfmatch.coadd.combine import ClippedMean, CombineMethod, Mean, Median
 from psfmatch.coadd.inputs import CoaddInput, Prepared, Recipe, covered, prepared, transform_to
@@ -25,7 +27,12 @@ from psfmatch.psf import PSF, ImagePSF, as_psf
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF
 
-__all__ = ["Plan", "Row", "method_of", "planned"]
+__all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned"]
+
+TargetLike = PSF | ArrayLike | str | PathLike[str] | Callable[[Mapping[str, PSF]], PSF]
+"""A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs."""
+GridLike = Grid | Mapping[str, Any] | str | PathLike[str] | Callable[[Sequence[Exposure]], Grid]
+"""A grid, a header, a file with one; or a function that makes one for the exposures."""
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +160,7 @@ def method_of(combine: str | CombineMethod) -> CombineMethod:
 
 
 def planned(
-    inputs: Sequence[CoaddInput], *, target: Any, grid: Any, method: CombineMethod, recipe: Recipe,
+    inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe,
     say: Callable[[str], None] = log.info,
 ) -> Plan:  # fmt: skip
     """Read the inputs once, and decide all.
@@ -215,12 +222,11 @@ def planned(
     )  # fmt: skip
 
 
-def _grid(grid: Any, exposures: Sequence[Exposure]) -> Grid:
+def _grid(grid: GridLike, exposures: Sequence[Exposure]) -> Grid:
     if isinstance(grid, Grid):
         return grid
     if callable(grid):
-        made: Grid = grid(exposures)
-        return made
+        return grid(exposures)
     if isinstance(grid, str) and grid == "auto":
         return Grid.auto(exposures)
     if isinstance(grid, str | PathLike):
@@ -235,11 +241,18 @@ def _grid(grid: Any, exposures: Sequence[Exposure]) -> Grid:
 
 
 def _target(
-    target: Any, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure], say: Callable[[str], None]
-) -> PSF:
-    if isinstance(target, str | PathLike) and fspath(target) != "auto" and not fspath(target).startswith("auto:"):
-        return read_psf(target, pixel_scale=grid.pixel_scale)
-    if not isinstance(target, str) and not callable(target):
+    target: TargetLike, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure],
+    say: Callable[[str], None],
+) -> PSF:  # fmt: skip
+    search: Callable[[Mapping[str, PSF]], PSF]
+    if isinstance(target, str | PathLike):
+        words = fspath(target)
+        if words != "auto" and not words.startswith("auto:"):
+            return read_psf(target, pixel_scale=grid.pixel_scale)
+        search = partial(common_target, family=words.partition(":")[2] or "moffat")
+    elif callable(target):
+        search = target
+    else:
         return as_psf(target)
     say("searching the target")
     views: dict[str, PSF] = {}
@@ -252,10 +265,7 @@ def _target(
         for n, (dy, dx) in enumerate(VIEWS[:1] if exposure.psf.constant else VIEWS):
             x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
             views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
-    if isinstance(target, str):
-        return common_target(views, family=target.partition(":")[2] or "moffat")
-    found: PSF = target(views)
-    return found
+    return search(views)
 
 
 def _zero_point(source: CoaddInput, exposure: Exposure) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from psfmatch.errors import InputError, PsfMatchError
 from psfmatch.exposure import Mask
 from psfmatch.geometry import Box
 from psfmatch.machine import processors
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Patch", "Progress", "read_patch", "run_patches"]
 
@@ -100,7 +103,7 @@ def _touch(one: Box, other: Box) -> bool:
 
 
 def run_patches(
-    plan: Plan, folder: Path, *, workers: int | None = None, client: Any = None, resume: bool = False,
+    plan: Plan, folder: Path, *, workers: int | None = None, client: Client | str | None = None, resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[Box, str]:  # fmt: skip
     """Work all patches off into a folder, those that it holds already left alone.
@@ -146,7 +149,7 @@ def run_patches(
 
 
 def _results(
-    plan: Plan, folder: Path, todo: list[tuple[int, Box]], workers: int | None, client: Any
+    plan: Plan, folder: Path, todo: list[tuple[int, Box]], workers: int | None, client: Client | str | None
 ) -> Iterator[tuple[int, str]]:
     """The number of each patch as it ends, with what went wrong."""
     if workers is None and client is None:
@@ -161,11 +164,12 @@ def _results(
     own = None
     try:
         if client is None:
-            own = client = distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            own = distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         elif isinstance(client, str):
-            own = client = distributed.Client(client)
-        shared = client.scatter(plan, broadcast=True, hash=False)
-        futures = {client.submit(_work, shared, folder, k, box, 1, pure=False, retries=RETRIES): k for k, box in todo}
+            own = distributed.Client(client)
+        running: Any = client if own is None else own
+        shared = running.scatter(plan, broadcast=True, hash=False)
+        futures = {running.submit(_work, shared, folder, k, box, 1, pure=False, retries=RETRIES): k for k, box in todo}
         for future in distributed.as_completed(list(futures)):
             wrong = future.exception()
             yield futures[future], "" if wrong is None else f"{type(wrong).__name__}: {wrong}"

@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.coadd.combine import CombineMethod
 from psfmatch.coadd.inputs import CoaddInput, Recipe
-from psfmatch.coadd.plan import Plan, Row, method_of, planned
+from psfmatch.coadd.plan import GridLike, Plan, Row, TargetLike, method_of, planned
 from psfmatch.coadd.run import Progress, read_patch, run_patches
 from psfmatch.correlation import NoiseCorrelation
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.geometry import Box
 from psfmatch.warp import Grid
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Coadd", "assembled", "coadd", "run_coadd", "write_coadd"]
 
@@ -42,6 +45,7 @@ class Coadd:
     rows : tuple of Row
         The table of inputs, those left out among them.
     grid : Grid
+        Whose pixels these are.
     failed : dict
         The parts of the grid that could not be made, and why.
     """
@@ -57,11 +61,11 @@ class Coadd:
 def coadd(
     inputs: Sequence[Source],
     *,
-    target: Any = "auto",
-    grid: Any = "auto",
+    target: TargetLike = "auto",
+    grid: GridLike = "auto",
     combine: str | CombineMethod = "clipped-mean",
     workers: int | None = None,
-    client: Any = None,
+    client: Client | str | None = None,
     recipe: Recipe | None = None,
 ) -> Coadd:
     """Match exposures to one PSF, bring them to one grid, and combine them.
@@ -89,6 +93,7 @@ def coadd(
     Returns
     -------
     Coadd
+        The exposure on the grid, and what went into it.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def coadd(
 
 
 def run_coadd(
-    plan: Plan, folder: Path, *, workers: int | None = None, client: Any = None, resume: bool = False,
+    plan: Plan, folder: Path, *, workers: int | None = None, client: Client | str | None = None, resume: bool = False,
     progress: Progress | None = None,
 ) -> Coadd:  # fmt: skip
     """Work a plan off, with its patches in a folder, into memory; parameters as of `run_patches`."""
@@ -152,7 +157,7 @@ def summary(plan: Plan, folder: Path) -> tuple[NDArray[np.uint16], tuple[Row, ..
     return count, tuple(rows)
 
 
-def assembled(plan: Plan, folder: Path, planes: Any) -> None:
+def assembled(plan: Plan, folder: Path, planes: Planes) -> None:
     """Put the patches where they belong."""
     for k, box in enumerate(plan.patches()):
         patch = read_patch(plan, folder, k, box)

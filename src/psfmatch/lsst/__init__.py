@@ -62,10 +62,11 @@ __all__ = [
 if PIPE_BASE:
     __all__ += ["MakePsfMatchedWarpConfig", "MakePsfMatchedWarpConnections", "MakePsfMatchedWarpTask"]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name in ("MakePsfMatchedWarpConfig", "MakePsfMatchedWarpConnections", "MakePsfMatchedWarpTask"):
-        from psfmatch.lsst import pipeline
+    def __getattr__(name: str) -> Any:
+        if name in ("MakePsfMatchedWarpConfig", "MakePsfMatchedWarpConnections", "MakePsfMatchedWarpTask"):
+            from psfmatch.lsst import pipeline
 
-        return getattr(pipeline, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(pipeline, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

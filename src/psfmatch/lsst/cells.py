@@ -33,6 +33,13 @@ class KernelCandidate(SpatialCellCandidate):
 
     ``science`` and ``target`` are the stamps as psfmatch has them.  The methods with Rubin's names return images in
     Rubin's orientation, mirrored in both axes (see `LinearCombinationKernel`).
+
+    Parameters
+    ----------
+    owner : SpatialCellSet
+        All candidates.
+    index : int
+        Which of them this is, from 0.
     """
 
     def __init__(self, owner: SpatialCellSet, index: int) -> None:
@@ -139,7 +146,17 @@ class KernelCandidate(SpatialCellCandidate):
 
 
 class SpatialCell:
-    """One cell: a label, a box, and at most one candidate."""
+    """One cell of the grid over the exposure.
+
+    Parameters
+    ----------
+    label : str
+        ``Cell 3x1`` for column 3 and row 1.
+    box : Box
+        The pixels that it covers.
+    candidates : list of KernelCandidate
+        At most one.
+    """
 
     def __init__(self, label: str, box: Box, candidates: list[KernelCandidate]) -> None:
         self._label, self._box, self._candidates = label, box, candidates

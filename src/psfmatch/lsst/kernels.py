@@ -15,7 +15,15 @@ __all__ = ["Extent2I", "LinearCombinationKernel"]
 
 
 class Extent2I(NamedTuple):
-    """Width ``x`` and height ``y``, in pixels."""
+    """The size of an image.
+
+    Parameters
+    ----------
+    x : int
+        Width, in pixels.
+    y : int
+        Height, in pixels.
+    """
 
     x: int
     y: int

@@ -70,6 +70,7 @@ class Interpolation(ABC):
         Returns
         -------
         array, shape (n, 2 order)
+            Of unit sum.
 
         Raises
         ------
@@ -89,7 +90,16 @@ class Interpolation(ABC):
 class Lanczos(Interpolation):
     """A sinc under the main lobe of a wider one, ``sinc(t / order)`` (Duchon 1979, J. Appl. Meteorol. 18, 1016).
 
-    The parameters are those of `Interpolation`.  See `Kaiser`, the default of `warp`, for what it costs in accuracy.
+    See `Kaiser`, the default of `warp`, for what it costs in accuracy.
+
+    Parameters
+    ----------
+    order : int
+        See `Interpolation`.
+    mask_share : float
+        See `Interpolation`.
+    exclude : tuple of str
+        See `Interpolation`.
     """
 
     order: int = 4
@@ -118,7 +128,11 @@ class Kaiser(Interpolation):
 
     Parameters
     ----------
-    order, mask_share, exclude
+    order : int
+        See `Interpolation`.
+    mask_share : float
+        See `Interpolation`.
+    exclude : tuple of str
         See `Interpolation`.
     beta : float, optional
         The larger, the more of the highest frequencies is lost and the less of all others is changed.  Default
