@@ -1,6 +1,7 @@
 """The public names have types, and docstrings that say what they take, give and raise."""
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import os
@@ -49,9 +50,8 @@ def exempt(thing):
     fields_elsewhere = hasattr(thing, "_fields") and not issubclass(thing, tuple)
     if fields_elsewhere or getattr(thing, "_is_protocol", False) or issubclass(thing, (Enum, Exception)):
         return {"PR01"}
-    return (
-        {"PR03"} if {p.kind.name for p in inspect.signature(thing).parameters.values()} == {"KEYWORD_ONLY"} else set()
-    )
+    keywords = dataclasses.is_dataclass(thing) and all(field.kw_only for field in dataclasses.fields(thing))
+    return {"PR03"} if keywords else set()
 
 
 @pytest.mark.parametrize(("module", "name"), public())
