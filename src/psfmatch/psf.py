@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.fields import Field
-from psfmatch.geometry import FloatArray, as_positions, frozen, odd_shape, resized
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen, odd_shape, resized
 from psfmatch.moments import SIGMA_TO_FWHM
 
 __all__ = [
@@ -85,6 +85,11 @@ class PSF(ABC):
     @property
     def measured(self) -> NDArray[np.bool_] | None:
         """Which pixels of the stamps are measured, rather than filled up with zeros; None: all."""
+        return None
+
+    @property
+    def field(self) -> Box | None:
+        """The positions for which a varying model was made; elsewhere it is extrapolated.  None: not known."""
         return None
 
     def _shape(self, shape: tuple[int, int] | None) -> tuple[int, int]:
@@ -447,6 +452,10 @@ class BasisPSF(PSF):
     def shape(self) -> tuple[int, int]:
         return self.basis.shape[1], self.basis.shape[2]
 
+    @property
+    def field(self) -> Box:
+        return self.weights.box
+
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
         weights = self.weights.at(x=px, y=py)
@@ -489,6 +498,11 @@ class GridPSF(PSF):
     @property
     def shape(self) -> tuple[int, int]:
         return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def field(self) -> Box:
+        low, high = (np.floor([self.y[0], self.x[0]]), np.ceil([self.y[-1], self.x[-1]]) + 1)
+        return Box(*map(int, low), *map(int, high))
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)

@@ -142,7 +142,7 @@ def match(
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
     """Of several files, those that hold more than a PSFEx model: what a pattern catches beside the images."""
     from psfmatch.errors import PsfMatchWarning
-    from psfmatch.io.psfex import is_only_a_model
+    from psfmatch.io.psfs import is_only_a_model
 
     models = [image for image in images if is_only_a_model(image)] if len(images) > 1 else []
     if len(models) == len(images):

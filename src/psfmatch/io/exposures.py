@@ -22,7 +22,8 @@ from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits, plane
 from psfmatch.io.headers import meta_of, origin_of, unit_of, wcs_of
 from psfmatch.io.masks import mask_from
-from psfmatch.io.psfs import read_psf, stored_psf
+from psfmatch.io.psf_formats.own import stored_psf
+from psfmatch.io.psfs import read_psf
 from psfmatch.psf import PSF
 
 __all__ = ["FORMATS", "read_exposure"]
@@ -291,4 +292,4 @@ def _as_psf(model: PSF | PathLike | None, exposure: Exposure) -> PSF | None:
         raise InputError(
             f"psf of type {type(model).__name__}: give a PSF, a file, or words such as moffat:fwhm=5,beta=3.5"
         )
-    return read_psf(model, pixel_scale=exposure.pixel_scale)
+    return read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
