@@ -22,6 +22,7 @@ ROWS = (
     ("quality", "stars"),
     ("cells",),
     ("exposure", "stamps", "correlation"),
+    ("models",),
     ("psf", "kernel", "wings", "stamp_noise"),
     ("fields", "moments", "prepare"),
     ("geometry", "errors", "machine"),

@@ -30,7 +30,6 @@ __all__ = [
     "ImagePSF",
     "MoffatPSF",
     "Sampling",
-    "as_psf",
     "check_stamp",
 ]
 
@@ -563,11 +562,6 @@ def _finish(stamps: FloatArray, x: FloatArray, y: FloatArray, shape: tuple[int, 
     if normalize:
         stamps = stamps / sums[:, None, None]
     return stamps if stamps.shape[1:] == shape else resized(stamps, shape)
-
-
-def as_psf(source: PSF | ArrayLike) -> PSF:
-    """A PSF model as it is; a two-dimensional stamp as an `ImagePSF`."""
-    return source if isinstance(source, PSF) else ImagePSF(np.asarray(source))
 
 
 def with_size(psf: PSF, size: int) -> PSF:

@@ -21,7 +21,7 @@ from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import MASK_PLANES, Exposure
 from psfmatch.geometry import Box
 from psfmatch.io import read_psf
-from psfmatch.psf import PSF, ImagePSF, as_psf
+from psfmatch.psf import PSF, ImagePSF
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF
 
@@ -234,10 +234,8 @@ def _grid(grid: Any, exposures: Sequence[Exposure]) -> Grid:
 def _target(
     target: Any, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure], say: Callable[[str], None]
 ) -> PSF:
-    if isinstance(target, str | PathLike) and fspath(target) != "auto" and not fspath(target).startswith("auto:"):
+    if not isinstance(target, str) or not (target == "auto" or target.startswith("auto:")):
         return read_psf(target, pixel_scale=grid.pixel_scale)
-    if not isinstance(target, str):
-        return as_psf(target)
     say("searching the target")
     views: dict[str, PSF] = {}
     for k, exposure in opened.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -139,7 +138,9 @@ def read_exposure(
         meta=meta,
     )
     model = psf if psf is not None else own_psf or beside.get("psf")
-    return _without_data(exposure, parts).replace(psf=_as_psf(model, exposure))
+    if model is not None:
+        model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
+    return _without_data(exposure, parts).replace(psf=model)
 
 
 def _image_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
@@ -283,13 +284,3 @@ def _meta(hdus: fits.HDUList, chosen: Any, *, without_world: bool) -> dict[str, 
     if "PSFMATCH" in primary or chosen is hdus[0]:
         return meta_of(primary, without_world=without_world)
     return meta_of(primary, chosen.header, without_world=without_world)
-
-
-def _as_psf(model: PSF | PathLike | None, exposure: Exposure) -> PSF | None:
-    if model is None or isinstance(model, PSF):
-        return model
-    if not isinstance(model, str | os.PathLike):
-        raise InputError(
-            f"psf of type {type(model).__name__}: give a PSF, a file, or words such as moffat:fwhm=5,beta=3.5"
-        )
-    return read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from psfmatch.errors import InputError, PSFError
-from psfmatch.io.files import PathLike, split_extension
+from psfmatch.io.files import split_extension
 from psfmatch.io.fits import image_hdus
 from psfmatch.io.psf_formats import image, own
 from psfmatch.io.psf_formats.base import PSFOptions, PSFSource
 from psfmatch.io.psf_formats.registry import named, psf_formats, read_file, recognised
 from psfmatch.io.stamps import stamp_of
 from psfmatch.io.words import are_words, psf_from_words
+from psfmatch.models import as_psf
 from psfmatch.psf import PSF
 from psfmatch.stamps import Stamp
 
@@ -24,20 +26,21 @@ __all__ = ["is_only_a_model", "read_psf", "read_stamp"]
 
 
 def read_psf(
-    source: PathLike,
+    source: Any,
     *,
     format: str | None = None,
     pixel_scale: float | None = None,
     wcs: WCS | None = None,
     allow_pickle: bool = False,
 ) -> PSF:
-    """Read a PSF model.
+    """Read a PSF model, or take an object for one.
 
     Parameters
     ----------
     source : path or str
         A file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (see `psfmatch.io.words.psf_from_words`).  A file that
-        exists comes before words.  ``name.psf[2]`` or ``name.fits[PSF]`` picks one extension.  Files:
+        exists comes before words.  ``name.psf[2]`` or ``name.fits[PSF]`` picks one extension.  Anything else is given
+        to `psfmatch.models.as_psf`: stamps, callables, and objects of GalSim, photutils and Piff.  Files:
 
         * PSFEx models (``.psf``, or legacypipe's tables with the same columns): a `BasisPSF` in the image's pixels,
           with positions counted from 0, of unit sum everywhere;
@@ -77,13 +80,15 @@ def read_psf(
     if pixel_scale is not None and not (np.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale={pixel_scale!r}: give arcseconds a pixel, above 0")
     chosen = None if format is None else named(format, psf_formats())
+    if not isinstance(source, str | PathLike):
+        return as_psf(source, pixel_scale=pixel_scale, wcs=wcs)
     if _in_words(source):
         return psf_from_words(str(source), pixel_scale=pixel_scale)
     with PSFSource(source) as opened:
         return read_file(opened, PSFOptions(pixel_scale=pixel_scale, wcs=wcs, allow_pickle=allow_pickle), chosen)
 
 
-def _in_words(source: PathLike) -> bool:
+def _in_words(source: str | PathLike[str]) -> bool:
     """Whether a source is no file, but words."""
     if not isinstance(source, str) or split_extension(source)[0].exists():
         return False
@@ -92,7 +97,7 @@ def _in_words(source: PathLike) -> bool:
     return True
 
 
-def read_stamp(source: PathLike) -> Stamp | None:
+def read_stamp(source: str | PathLike[str]) -> Stamp | None:
     """The pixels of a FITS stamp as they are, of any size, and how they lie on the sky.
 
     ``name.fits[EXT]`` picks an extension.  The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL (arcsec) or
@@ -125,7 +130,7 @@ def read_stamp(source: PathLike) -> Stamp | None:
             raise PSFError(f"{opened.name}: {error}") from error
 
 
-def is_only_a_model(path: PathLike) -> bool:
+def is_only_a_model(path: str | PathLike[str]) -> bool:
     """Whether a file can be read, and holds a PSF model of some format but no image."""
     try:
         with PSFSource(path) as source:

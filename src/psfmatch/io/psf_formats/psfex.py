@@ -23,6 +23,7 @@ from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io.fits import native
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
+from psfmatch.models.lanczos import lanczos_weights
 from psfmatch.psf import BasisPSF
 
 __all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_table"]
@@ -151,14 +152,7 @@ def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
     half = int(min(samples // 2, samples - 1 - samples // 2) * step + 1e-3)
     if half < 1 or 2 * half + 1 > LARGEST_STAMP:
         raise FormatError(f"{path}: {samples} PSFEx samples of {step:g} px make no usable stamp")
-    at = np.arange(-half, half + 1) / step + samples // 2
-    pad = np.arange(-LANCZOS, samples + LANCZOS)
-    distance = at[:, None] - pad[None, :]
-    whole = np.round(distance)
-    distance = np.where(np.abs(distance - whole) < 1e-9, whole, distance)
-    weights = np.where(np.abs(distance) < LANCZOS, np.sinc(distance) * np.sinc(distance / LANCZOS), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights[:, LANCZOS : LANCZOS + samples]
+    return lanczos_weights(np.arange(-half, half + 1) / step + samples // 2, samples, LANCZOS)
 
 
 FORMAT = PSFFormat(name="psfex", title="a PSFEx model", recognises=lambda source: bool(_found(source)), read=_read)
