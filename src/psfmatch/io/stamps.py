@@ -12,9 +12,9 @@ from psfmatch.geometry import FloatArray
 from psfmatch.io.fits import plane
 from psfmatch.stamps import Stamp
 
-__all__ = ["stamp_of"]
+__all__ = ["pixel_scale_of", "stamp_of"]
 
-SCALE_CARDS = ("PIXSCALE", "PIXELSCL", "PIXSCL", "PIXSCAL1")
+SCALE_CARDS = ("PIXSCALE", "PIXELSCL", "PIXSCL", "PIXSCAL1", "SECPIX")
 AREA_CARDS = {"PIXAR_A2": 1.0, "PIXAR_SR": math.degrees(3600.0) ** 2}  # arcsec^2, steradian
 UNITS = {"": 1.0, "deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "mas": 1 / 3.6e6, "rad": math.degrees(1.0)}
 
@@ -22,6 +22,11 @@ UNITS = {"": 1.0, "deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "mas": 1 / 3
 def stamp_of(hdus: fits.HDUList, hdu: Any) -> Stamp:
     """The pixels of one HDU, and how they lie on the sky; see `psfmatch.io.read_stamp`."""
     return Stamp(np.asarray(plane(hdus, hdu), float), *_geometry(hdus, hdu))
+
+
+def pixel_scale_of(hdus: fits.HDUList, hdu: Any) -> float | None:
+    """Arcseconds a pixel (the root of its area) of one HDU; see `psfmatch.io.read_stamp`."""
+    return _geometry(hdus, hdu)[0]
 
 
 def _geometry(hdus: fits.HDUList, hdu: Any) -> tuple[float | None, float | None, bool]:

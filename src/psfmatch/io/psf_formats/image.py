@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import Any
@@ -13,15 +14,17 @@ from psfmatch.geometry import FloatArray
 from psfmatch.io.files import PathLike
 from psfmatch.io.fits import image_hdus, plane
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
-from psfmatch.io.stamps import stamp_of
+from psfmatch.io.stamps import pixel_scale_of
 from psfmatch.prepare import measured_center
 from psfmatch.psf import PSF, GaussianPSF, ImagePSF
 from psfmatch.stamps import Stamp, paired
 
-__all__ = ["FORMAT", "believed", "stamp_hdu"]
+__all__ = ["FORMAT", "believed", "psf_of_stamp", "stamp_hdu"]
 
 BELIEVED_SUMS = (0.5, 1.001)
 FAR = 2.0
+SAME_SCALE = 0.01
+log = logging.getLogger("psfmatch.io")
 
 
 def _recognises(source: PSFSource) -> bool:
@@ -48,11 +51,23 @@ def _read(source: PSFSource, options: PSFOptions) -> PSF:
     chosen, hdus = stamp_hdu(source), source.hdus
     assert hdus is not None
     image = np.asarray(plane(hdus, chosen), float)
-    if _is_even(image):
-        keep, scale = believed(float(image.sum()), source.path, stacklevel=5), stamp_of(hdus, chosen).pixel_scale
-        known = options.pixel_scale is not None and scale is not None
-        here, there = (options.pixel_scale, scale) if known else (None, None)
-        return paired(Stamp(GaussianPSF(fwhm=2.0), here), Stamp(image, there, normalize=not keep)).target
+    return psf_of_stamp(image, pixel_scale_of(hdus, chosen), source, options)
+
+
+def psf_of_stamp(image: FloatArray, scale: float | None, source: PSFSource, options: PSFOptions) -> PSF:
+    """A stamp, of pixels of a scale, as an `ImagePSF` of odd sides, in the image's pixels.
+
+    One of even sides is brought to odd ones about its source.  Pixels that differ in size from the image's by more than
+    1 %, where both are known, are resampled.
+    """
+    ratio = 1.0 if scale is None or options.pixel_scale is None else options.pixel_scale / scale
+    other = abs(ratio - 1.0) > SAME_SCALE
+    if _is_even(image) or other:
+        keep = believed(float(image.sum()), source.path, stacklevel=5)
+        if other:
+            log.info("%s: pixels of %.4g arcsec, brought to those of %.4g", source.path, scale, options.pixel_scale)
+        stamp = Stamp(image, 1.0, normalize=not keep)
+        return paired(Stamp(GaussianPSF(fwhm=2.0), ratio), stamp).target
     psf = ImagePSF(image)
     keep = believed(float(psf.image.sum()), source.path, stacklevel=5)
     return psf if keep else ImagePSF(psf.image, normalize=True)

@@ -69,8 +69,8 @@ def _read(source: PSFSource, options: PSFOptions) -> PSF:
         if options.allow_pickle:
             return _through_piff(source, chip)
         raise FormatError(
-            f"{source.path}: a Piff file whose {why}; only piff itself can draw it, and for that loads pickles from the "
-            "file, which can run any code: give allow_pickle=True if you trust where it comes from"
+            f"{source.path}: a Piff file whose {why}; only piff itself can draw it, and for that it loads pickles, "
+            "which can run any code: give allow_pickle=True if you trust where the file comes from"
         ) from why
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from psfmatch.errors import FormatError, InputError, PsfMatchError, PsfMatchWarning
-from psfmatch.io.psf_formats import image, own, piff, psfex, sdss
+from psfmatch.io.psf_formats import cube, image, own, piff, psfex, sdss, stdpsf, stpsf
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.psf import PSF
 
@@ -17,8 +17,8 @@ __all__ = ["GROUP", "psf_formats", "read_file", "recognised"]
 GROUP = "psfmatch.psf_formats"
 # In the order in which they are asked.  The first know their own by its extensions or columns; the last take what is
 # left, after the formats of other packages were asked.
-MARKED = (own.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT)
-PLAIN = (image.FORMAT,)
+MARKED = (own.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, stdpsf.FORMAT, stpsf.FORMAT, stpsf.GRID)
+PLAIN = (cube.FORMAT, image.FORMAT)
 
 
 def psf_formats() -> tuple[PSFFormat, ...]:
@@ -102,7 +102,10 @@ def read_file(source: PSFSource, options: PSFOptions, format: PSFFormat | None =
     chosen = recognised(source) if format is None else format
     if chosen is None:
         titles = "; ".join(f"{known.name} ({known.title})" for known in psf_formats())
-        raise FormatError(f"{source.path}: no PSF format takes it for its own: it is {source.seems()}. Known: {titles}")
+        raise FormatError(
+            f"{source.path}: no PSF format takes it for its own: it is {source.seems()}. If you can load it yourself, "
+            f"give psfmatch the array or the object. Known: {titles}"
+        )
     try:
         return chosen.read(source, options)
     except PsfMatchError as error:
