@@ -1,35 +1,32 @@
 """The list of PSF formats: which is asked first, what each promises, and formats of other packages."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from psf_files import MAKERS, PSFEX, image_file
 from psfmatch.errors import FormatError, PSFError, PsfMatchWarning
-from psfmatch.io import PSFFormat, check_psf_format, psf_formats, read_psf
-from psfmatch.io.psf_formats import registry
+from psfmatch.io import PSFFormat, PSFSource, check_psf_format, psf_formats, read_psf
+from psfmatch.io.psf_formats import recognised, registry
 from psfmatch.psf import FunctionPSF, GaussianPSF, ImagePSF
-
-DATA = Path(__file__).parent / "data"
-PSFEX = DATA / "DECam_00154912_12_psfcat.psf"
 
 
 def by_name(name):
     return next(known for known in psf_formats() if known.name == name)
 
 
-def stamp_file(path):
-    fits.PrimaryHDU(GaussianPSF(fwhm=3.1, ellipticity=0.2, angle=20.0).stamps(x=0, y=0, shape=(21, 25))[0]).writeto(
-        path
-    )
-    return path
+@pytest.mark.parametrize("name", [known.name for known in psf_formats()])
+def test_formats_keep_their_promises(tmp_path, name):
+    """A format without a file here has no business in the list."""
+    check_psf_format(by_name(name), MAKERS[name](tmp_path / "psf.fits"))
 
 
-@pytest.mark.parametrize(("name", "make"), [("psfex", lambda path: PSFEX), ("image", stamp_file)])
-def test_formats_keep_their_promises(tmp_path, name, make):
-    check_psf_format(by_name(name), make(tmp_path / "psf.fits"))
+def test_each_file_is_taken_by_its_own_format(tmp_path):
+    for name, make in MAKERS.items():
+        with PSFSource(make(tmp_path / f"{name}.fits")) as source:
+            assert recognised(source).name == name
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ def test_a_format_of_another_package(tmp_path, plugins):
 )
 def test_a_broken_format_of_another_package_harms_no_other(tmp_path, plugins, point, says):
     plugins(arms=point)
-    path = stamp_file(tmp_path / "psf.fits")
+    path = image_file(tmp_path / "psf.fits")
     with pytest.warns(PsfMatchWarning, match=says) as caught:
         psf = read_psf(path)
     assert isinstance(psf, ImagePSF)

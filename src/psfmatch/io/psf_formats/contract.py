@@ -22,6 +22,7 @@ __all__ = ["check_psf_format"]
 
 SUMS = (0.5, 1.02)
 KEPT = (0.9, 0.5, 0.05)
+LOST = 123  # more, lest the cut fall between two HDUs, where it cannot be seen
 UNKNOWN_FIELD = Box(0, 0, 1024, 1024)
 
 
@@ -146,7 +147,7 @@ def _check_refusals(format: PSFFormat, path: PathLike, options: PSFOptions) -> N
                 _claim(not format.recognises(source), f"{format.name} takes {source.seems()} for its own")
         for kept in KEPT:
             cut = Path(scratch) / f"cut-{100 * kept:.0f}-{file.name}"
-            cut.write_bytes(content[: int(kept * len(content))])
+            cut.write_bytes(content[: int(kept * len(content)) - LOST])
             refused = _claim_refused(
                 lambda cut=cut: _refused(f"{cut}{choice}", format, options),  # type: ignore[misc]
                 (FormatError, PSFError), f"a file cut off at {100 * kept:.0f} %",
