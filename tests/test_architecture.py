@@ -17,7 +17,7 @@ ROWS = (
     ("cli",),
     ("report", "coadd", "lsst"),
     ("target",),
-    ("match",),
+    ("match", "inspection"),
     ("solve", "convolve", "warp", "noise", "io", "plots"),
     ("quality", "stars"),
     ("cells",),

@@ -100,9 +100,9 @@ def _in_words(source: str | PathLike[str]) -> bool:
 def read_stamp(source: str | PathLike[str]) -> Stamp | None:
     """The pixels of a FITS stamp as they are, of any size, and how they lie on the sky.
 
-    ``name.fits[EXT]`` picks an extension.  The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL, SECPIX (arcsec) or
-    PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or CROTA2).
-    Cards of the primary header count where the extension has none.
+    ``name.fits[EXT]`` picks an extension.  The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL, SECPIX
+    (arcsec) or PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or
+    CROTA2).  Cards of the primary header count where the extension has none.
 
     Returns
     -------
