@@ -30,7 +30,7 @@ def test_figures_of_a_psf_that_is_known():
     report = inspect_psf(FunctionPSF(model, (21, 25)), box=box, mesh=5)
     assert (report.x.min(), report.x.max()) == pytest.approx((50 + 0.02 * 399, 50 + 0.98 * 399))
     truth = 3.0 + report.x / 500
-    np.testing.assert_allclose(report.fwhm, np.sqrt(truth**2 + 8 * np.log(2) / 12), rtol=0.01)  # wider by the pixel
+    np.testing.assert_allclose(report.fwhm, np.sqrt(truth**2 + 8 * np.log(2) / 12), rtol=0.015)  # wider by the pixel
     np.testing.assert_allclose(report.angle, 30.0, atol=0.5)
     np.testing.assert_allclose(report.ellipticity, 0.1 + report.y / 2000, atol=0.02)
     np.testing.assert_allclose(report.missing, 1 / report.total - 1, rtol=0.5)
