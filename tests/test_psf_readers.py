@@ -1,4 +1,4 @@
-"""Each PSF format against an independent reader of it, or the formula that its makers publish."""
+"""The PSF formats: choices, traps and refusals.  Against independent readers they are held in test_psf_page.py."""
 
 from pathlib import Path
 
@@ -7,66 +7,25 @@ import pytest
 from astropy.io import fits
 
 import psf_files
+from psf_comparisons import PLACES, evaluated
 from psfmatch.errors import FormatError, PSFError, PsfMatchWarning
 from psfmatch.io import read_psf
 from psfmatch.psf import MoffatPSF
 
-DATA = Path(__file__).parent / "data"
-PLACES = ((101.3, 402.7), (640.0, 77.0), (871.5, 533.25))
 
-
-def galsim_stamp(profile, wcs, shape, method):
-    """Drawn by GalSim, with its accuracy raised where it goes through Fourier space."""
-    import galsim
-
-    if method == "auto":
-        sharp = galsim.GSParams(folding_threshold=3e-6, maxk_threshold=1e-6, kvalue_accuracy=1e-9, xvalue_accuracy=1e-9,
-                                maximum_fft_size=32768)  # fmt: skip
-        profile = profile.withGSParams(sharp)
-    return profile.drawImage(nx=shape[1], ny=shape[0], wcs=wcs, method=method, dtype=float).array
-
-
-@pytest.mark.parametrize("file", ["DECam_00154912_12_psfcat.psf"])
-def test_psfex_against_galsim(file):
-    from galsim import PixelScale, PositionD
-    from galsim.des import DES_PSFEx
-
-    psf, model = read_psf(DATA / file), DES_PSFEx(str(DATA / file))
-    for x, y in ((100.0, 3000.0), (1900.5, 40.0), (1024.0, 2048.0)):
-        stamp = psf.stamps(x=x, y=y)[0]
-        drawn = galsim_stamp(model.getPSF(PositionD(x + 1, y + 1)), PixelScale(1.0), stamp.shape, "no_pixel")
-        np.testing.assert_allclose(stamp, drawn / drawn.sum(), atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["grid", "moffat", "gaussian"])
-def test_piff_against_piff(tmp_path, kind):
-    import piff
-    from galsim import PositionD
-
-    path = psf_files.piff_file(tmp_path / "m.piff", kind)
-    psf, model = read_psf(path), piff.read(str(path))
-    for x, y in PLACES:
-        stamp = psf.stamps(x=x, y=y)[0]
-        profile, method = model.get_profile(x + 1, y + 1)
-        local = model.wcs[0].local(PositionD(x + 1, y + 1))
-        np.testing.assert_allclose(stamp, galsim_stamp(profile, local, stamp.shape, method), atol=1e-6)
-
-
-def test_a_chip_of_a_piff_file_against_piff(tmp_path):
-    import piff
-    from galsim import PositionD
-
-    chosen = psf_files.piff_chip_file(tmp_path / "m.piff")
-    psf, model = read_psf(chosen), piff.read(str(tmp_path / "m.piff"))
-    x, y = PLACES[0]
-    stamp = psf.stamps(x=x, y=y)[0]
-    profile, method = model.get_profile(x + 1, y + 1, chipnum=7)
-    local = model.wcs[7].local(PositionD(x + 1, y + 1))
-    np.testing.assert_allclose(stamp, galsim_stamp(profile, local, stamp.shape, method), atol=1e-6)
+def test_a_file_of_several_models_asks_for_a_choice(tmp_path):
+    psf_files.piff_chip_file(tmp_path / "m.piff")
     with pytest.raises(FormatError, match=r"chips 3, 7; choose one: .*m\.piff\[3\]"):
         read_psf(tmp_path / "m.piff")
     with pytest.raises(FormatError, match="no chip 5, but 3, 7"):
         read_psf(f"{tmp_path}/m.piff[5]")
+    path = psf_files.sdss_file(tmp_path / "psField-000001-1-0001.fit")
+    numbered = read_psf(path.replace("[r]", "[5]")).stamps(x=9.0, y=9.0)
+    np.testing.assert_array_equal(numbered, read_psf(path.replace("[r]", "[z]")).stamps(x=9.0, y=9.0))
+    with pytest.raises(FormatError, match=r"choose u, g, r, i or z: .*\[r\]"):
+        read_psf(path.removesuffix("[r]"))
+    with pytest.raises(FormatError, match="no band 'y'"):
+        read_psf(path.replace("[r]", "[y]"))
 
 
 def test_piff_pickles_are_loaded_only_where_trusted(tmp_path, monkeypatch):
@@ -83,65 +42,14 @@ def test_piff_pickles_are_loaded_only_where_trusted(tmp_path, monkeypatch):
     np.testing.assert_allclose(psf.stamps(x=x, y=y, shape=(31, 31))[0], drawn.array, atol=1e-7)
 
 
-def old_piff(path):
-    """The layout of Piff 0.2: samples that flux and centroid fix are left out, brightness in place of flux."""
-    psf_files.piff_file(path.with_suffix(".new"), "grid")
-    with fits.open(path.with_suffix(".new")) as hdus:
-        q, step = hdus["psf_interp_solution"].data["q"][0], 0.3
-        keep = np.ones((15, 15), bool)
-        keep[7, 7] = keep[8, 7] = keep[7, 8] = False
-        q = q[keep.ravel()] / q[:, 0].sum() / step**2
-        hdus["psf_interp_solution"] = fits.BinTableHDU(np.rec.array([(q,)], dtype=[("q", float, q.shape)]),
-                                                       name="psf_interp_solution")  # fmt: skip
-        names = hdus["psf_model"].columns
-        columns = [names[k] for k in ("type", "scale", "size")]
-        hdus["psf_model"] = fits.BinTableHDU.from_columns(columns, name="psf_model")
-        hdus.writeto(path)
-    return path
-
-
-def test_a_piff_file_of_old_against_piff(tmp_path):
-    import piff
-    from galsim import PositionD
-
-    path = old_piff(tmp_path / "old.piff")
-    psf, model = read_psf(path), piff.read(str(path))
-    x, y = PLACES[2]
-    stamp = psf.stamps(x=x, y=y)[0]
-    local = model.wcs[0].local(PositionD(x + 1, y + 1))
-    profile, method = model.get_profile(x + 1, y + 1)
-    np.testing.assert_allclose(stamp, galsim_stamp(profile, local, stamp.shape, method), atol=1e-6)
-
-
-def photutils_grid(samples, x, y, oversampling=4):
-    from astropy.nddata import NDData
-    from photutils.psf import GriddedPSFModel
-
-    return GriddedPSFModel(
-        NDData(samples, meta={"grid_xypos": [*zip(x, y, strict=True)], "oversampling": oversampling})
-    )
-
-
-def evaluated(model, x, y, shape):
-    rows, columns = (np.arange(n) - n // 2 for n in shape)
-    dx, dy = np.meshgrid(columns.astype(float), rows.astype(float))
-    return model.evaluate(dx + x, dy + y, 1.0, x, y)
-
-
-def test_stdpsf_against_photutils(tmp_path):
-    from photutils.psf import GriddedPSFModel
-
-    path = psf_files.stdpsf_file(tmp_path / "PSFSTD_WFC3IR_F105W.fits")
-    psf, raw = read_psf(path), GriddedPSFModel.read(path, format="stdpsf")
-    sums = raw.data.sum(axis=(1, 2)) / 16
-    assert sums.min() > 1.02  # the flux of the published models is counted within a radius
-    model = photutils_grid(raw.data.astype(float) / sums[:, None, None], *raw.grid_xypos.T)
-    for x, y in ((0.0, 499.0), *PLACES):
-        np.testing.assert_allclose(psf.stamps(x=x, y=y)[0], evaluated(model, x, y, psf.shape), atol=1e-6)
+def test_stdpsf_is_the_flux_in_whole_pixels(tmp_path):
+    """Against the profile from which the file was made; the flux in the file does not matter."""
+    path = psf_files.stdpsf_file(tmp_path / "PSFSTD_WFC3IR_F105W.fits", flux=1.03)
     node = MoffatPSF(fwhm=1.6 + 1 / 3000 + 500 / 2000, beta=3.0, ellipticity=0.15, angle=30.0)
-    stamp = psf.stamps(x=0.0, y=499.0)[0]
-    truth = node.stamps(x=0, y=0, shape=psf.shape)[0]
+    stamp = read_psf(path).stamps(x=0.0, y=499.0)[0]
+    truth = node.stamps(x=0, y=0, shape=stamp.shape)[0]
     np.testing.assert_allclose(stamp / stamp.sum(), truth / truth.sum(), atol=3e-6)  # the file has single precision
+    assert stamp.sum() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_stdpsf_of_several_detectors_against_photutils(tmp_path):
@@ -182,39 +90,12 @@ def test_stpsf_sub_pixels_are_summed_without_a_shift(tmp_path, pixels, oversampl
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.0 / 16.0])
-def test_stpsf_grid_against_photutils(tmp_path, scale):
-    """Even samples, the source between two; both normalisations that have been written; positions are (y, x)."""
-    path = psf_files.stpsf_grid_file(tmp_path / "grid.fits", scale=scale)
-    psf = read_psf(path)
-    nodes = [(x, y) for x in (0.0, 500.0, 2047.0) for y in (0.0, 900.0, 2047.0)]
-    model = photutils_grid(fits.getdata(path).astype(float) / scale, *np.array(nodes).T)
-    for x, y in ((500.0, 900.0), (2047.0, 0.0), *PLACES):
-        np.testing.assert_allclose(psf.stamps(x=x, y=y)[0], evaluated(model, x, y, psf.shape), atol=1e-6)
+def test_stpsf_grid_in_both_normalisations(tmp_path, scale):
+    """Even samples, the source between two; positions are (y, x)."""
+    psf = read_psf(psf_files.stpsf_grid_file(tmp_path / "grid.fits", scale=scale))
     node = MoffatPSF(fwhm=2.0 + 500 / 4000 + 900 / 2500, beta=3.0, ellipticity=0.15, angle=30.0)
     truth = node.stamps(x=0, y=0, shape=psf.shape)[0]
     np.testing.assert_allclose(psf.stamps(x=500.0, y=900.0)[0], truth, atol=2e-5)  # of the cubic spline
-
-
-def test_sdss_against_the_published_recipe(tmp_path):
-    path = psf_files.sdss_file(tmp_path / "psField-000001-1-0001.fit")
-    psf = read_psf(path)
-    with fits.open(tmp_path / "psField-000001-1-0001.fit") as hdus:
-        rows = hdus[3].data
-        for x, y in ((0.0, 0.0), (1999.0, 20.5), (700.0, 1400.0)):
-            row, column, total = y + 0.5, x + 0.5, 0.0
-            for k in range(3):
-                amount = 0.0
-                for i in range(rows["nrow_b"][k]):
-                    for j in range(rows["ncol_b"][k]):
-                        amount += float(rows["c"][k][i, j]) * (0.001 * row) ** i * (0.001 * column) ** j
-                total = total + amount * rows["RROWS"][k].astype(float).reshape(51, 51)
-            np.testing.assert_allclose(psf.stamps(x=x, y=y)[0], total / total.sum(), atol=1e-9)
-    other = read_psf(path.replace("[r]", "[5]")).stamps(x=9.0, y=9.0)
-    np.testing.assert_array_equal(other, read_psf(path.replace("[r]", "[z]")).stamps(x=9.0, y=9.0))
-    with pytest.raises(FormatError, match=r"choose u, g, r, i or z: .*\[r\]"):
-        read_psf(path.removesuffix("[r]"))
-    with pytest.raises(FormatError, match="no band 'y'"):
-        read_psf(path.replace("[r]", "[y]"))
 
 
 @pytest.mark.parametrize("names", [("x", "y"), ("X_IMAGE", "Y_IMAGE")])

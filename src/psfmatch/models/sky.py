@@ -172,13 +172,13 @@ class SkyGridPSF(SkyPSF):
         Between samples, in the unit of u and v.
     order : int
         Of the Lanczos function that interpolates.
-    normalize : bool
-        Whether its weights are normalised (GalSim's ``conserve_dc``, to first order in the ripple there).
+    harmonics : int, optional
+        To which its weights are normalised, see `psfmatch.models.lanczos.lanczos_weights`; 5 in GalSim and Piff.
     """
 
     step: float
     order: int
-    normalize: bool = True
+    harmonics: int | None = 5
 
     def __post_init__(self) -> None:
         size = self.size
@@ -206,7 +206,7 @@ class SkyGridPSF(SkyPSF):
         ny, nx = self.shape
         dy, dx = np.mgrid[:ny, :nx].reshape(2, -1) - np.array([[ny // 2], [nx // 2]])
         u, v = (jacobian @ np.array([dx, dy])) / self.step + self.size // 2
-        along_u, along_v = (lanczos_weights(w, self.size, self.order, normalize=self.normalize) for w in (u, v))
+        along_u, along_v = (lanczos_weights(w, self.size, self.order, harmonics=self.harmonics) for w in (u, v))
         samples = parameters.reshape(self.size, self.size) / total
         area = abs(np.linalg.det(jacobian)) / self.step**2
         return resized((np.einsum("ki,ki->k", along_v @ samples, along_u) * area).reshape(ny, nx), shape)

@@ -30,6 +30,7 @@ __all__ = ["FORMAT"]
 LANCZOS = re.compile(r"(?:galsim\.)?Lanczos\((?:n=)?(\d+)(?:,\s*(?:conserve_dc=)?(True|False))?.*\)")
 PLACES = ("x", "y", "u", "v", "dudx", "dudy", "dvdx", "dvdy")
 LARGEST_MISFIT = 0.01
+HARMONICS = 5  # of GalSim's conserve_dc
 SINGLE = ("Simple", "SimplePSF")
 BY_CHIP = ("SingleChip", "SingleChipPSF")
 
@@ -132,7 +133,7 @@ def _model(struct: Mapping[str, Any], parameters: Polynomial, shared: Mapping[st
         step, size = float(struct["scale"]), int(struct["size"])
         return SkyGridPSF(
             parameters=_whole_grid(parameters, size, step), step=step, order=int(match[1]),
-            normalize=match[2] != "False", **shared,
+            harmonics=0 if match[2] == "False" else HARMONICS, **shared,
         )  # fmt: skip
     centered = bool(struct.get("centered", struct.get("force_model_center", True)))
     profile = {"centered": centered, "integrated": bool(struct.get("include_pixel", True)), **shared}
