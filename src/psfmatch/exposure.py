@@ -149,7 +149,8 @@ class Exposure:
         Default: nothing set.
     box : Box, optional
         The pixels' place in the parent frame.  Default: the first pixel is (0, 0).
-    psf : PSF, optional
+    psf : PSF or object, optional
+        Whatever `psfmatch.models.as_psf` takes for a PSF.
         The model of the science PSF, in the coordinates of the parent frame.
     wcs : astropy.wcs.WCS, optional
         In pixels of *this* image (the first pixel is 0, 0).

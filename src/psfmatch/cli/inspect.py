@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
+UNDERSAMPLED = 2.0
+
 
 @click.command(short_help="What a file is, and its PSF over the field.")
 @click.argument("file", metavar="FILE")
@@ -123,4 +125,6 @@ def _print_psf(console: Console, report: PSFReport) -> None:
              f"{all_of['total'][name]:.4f}", f"{all_of['missing'][name]:.1e}")
             for name in ("min", "median", "max")
         ]  # fmt: skip
+    if report.fwhm.min() < UNDERSAMPLED:
+        console.line("the pixels undersample this PSF: the FWHM is that of a spline through them, and too wide")
     console.table(("x, y", "FWHM", "1 - b/a", "angle", "sum", "beyond"), table)

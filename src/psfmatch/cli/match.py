@@ -140,7 +140,7 @@ def match(
 
 
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
-    """Of several files, those that hold more than a PSFEx model: what a pattern catches beside the images."""
+    """Of several files, those that hold more than a PSF model: what a pattern catches beside the images."""
     from psfmatch.errors import PsfMatchWarning
     from psfmatch.io.psfs import is_only_a_model
 
@@ -148,7 +148,7 @@ def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
     if len(models) == len(images):
         return images
     for model in models:
-        warnings.warn(f"{model}: a PSFEx model and no image; left out", PsfMatchWarning, stacklevel=2)
+        warnings.warn(f"{model}: a PSF model and no image; left out", PsfMatchWarning, stacklevel=2)
     return [image for image in images if image not in models]
 
 

@@ -23,7 +23,6 @@ from psfmatch.io.headers import meta_of, origin_of, unit_of, wcs_of
 from psfmatch.io.masks import mask_from
 from psfmatch.io.psf_formats.own import stored_psf
 from psfmatch.io.psfs import read_psf
-from psfmatch.psf import PSF
 
 __all__ = ["FORMATS", "read_exposure"]
 
@@ -51,7 +50,7 @@ class _Plane:
 def read_exposure(
     path: PathLike,
     *,
-    psf: PSF | PathLike | None = None,
+    psf: Any = None,
     variance: PathLike | None = None,
     weight: PathLike | None = None,
     mask: PathLike | None = None,
@@ -70,7 +69,7 @@ def read_exposure(
         * DECam Community Pipeline: an image beside which lie its inverse variance, its mask of codes and perhaps its
           PSFEx model; they are found by their names unless given here (logged under ``psfmatch.io``);
         * any other file: the first two-dimensional image in it.
-    psf : PSF, path or words, optional
+    psf : PSF, path, words or object, optional
         See `read_psf`.  Its positions are those of the image's pixels, counted from 0 (plus the box's origin).
     variance, weight : path, optional
         A companion file with the variance, or with the inverse variance.

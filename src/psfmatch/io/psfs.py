@@ -37,16 +37,17 @@ def read_psf(
 
     Parameters
     ----------
-    source : path or str
+    source : path, str or object
         A file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (see `psfmatch.io.words.psf_from_words`).  A file that
-        exists comes before words.  ``name.psf[2]`` or ``name.fits[PSF]`` picks one extension.  Anything else is given
-        to `psfmatch.models.as_psf`: stamps, callables, and objects of GalSim, photutils and Piff.  Files:
+        exists comes before words.  ``name.psf[2]``, ``name.fits[PSF]``, ``name.piff[12]`` or ``psField.fit[r]`` picks
+        one of several models.  Anything else is given to `psfmatch.models.as_psf`: stamps, callables, and objects of
+        GalSim, photutils and Piff.  Files:
 
-        * PSFEx models (``.psf``, or legacypipe's tables with the same columns): a `BasisPSF` in the image's pixels,
-          with positions counted from 0, of unit sum everywhere;
+        * models and grids of `psfmatch.io.psf_formats`, each of which says how it is read: PSFEx, Piff, STDPSF, STPSF,
+          SDSS psField, cubes with positions, and those of other packages;
         * a FITS image, one stamp for the whole field: an `ImagePSF`.  A sum between 0.5 and 1.001 is believed (the
           stamp lacks flux), any other is normalised with a warning.  A stamp of even sides is brought to odd ones about
-          its source, and to the image's pixels where its own differ (see `read_psf_pair`);
+          its source; one whose pixels differ from the image's by more than 1 % to these (see `read_psf_pair`);
         * files of psfmatch: the PSF of the exposure in them.
     format : str, optional
         The name of one of `psfmatch.io.psf_formats`; default: the first of them that takes the content for its own.
