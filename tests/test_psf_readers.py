@@ -9,7 +9,9 @@ from astropy.io import fits
 import psf_files
 from psf_comparisons import PLACES, evaluated
 from psfmatch.errors import FormatError, PSFError, PsfMatchWarning
-from psfmatch.io import read_psf
+from psfmatch.geometry import Box
+from psfmatch.io import PSFOptions, check_psf_format, psf_formats, read_psf
+from psfmatch.models.sky import Polynomial, SkyGridPSF, SkyMap
 from psfmatch.psf import MoffatPSF
 
 
@@ -36,7 +38,8 @@ def test_piff_pickles_are_loaded_only_where_trusted(tmp_path, monkeypatch):
         read_psf(psf_files.piff_file(tmp_path / "m.piff", "moffat"))
         with pytest.raises(FormatError, match=r"k\.piff.*model is a Kolmogorov.*allow_pickle=True"):
             read_psf(path)
-    psf = read_psf(path, allow_pickle=True)
+    (known,) = (one for one in psf_formats() if one.name == "piff")
+    psf = check_psf_format(known, path, options=PSFOptions(allow_pickle=True))
     x, y = PLACES[1]
     drawn = psf_files.piff_model("kolmogorov").draw(x=x + 1, y=y + 1, stamp_size=31, center=True, chipnum=0)
     np.testing.assert_allclose(psf.stamps(x=x, y=y, shape=(31, 31))[0], drawn.array, atol=1e-7)
@@ -126,6 +129,16 @@ def test_a_stamp_of_other_pixels_than_the_image(tmp_path):
     psf = read_psf(tmp_path / "irac.fits", pixel_scale=1.2)
     np.testing.assert_allclose(psf.stamps(x=0, y=0, shape=(31, 31)), true.stamps(x=0, y=0, shape=(31, 31)), atol=1e-8)
     assert read_psf(tmp_path / "irac.fits").shape == fine.shape
+
+
+def test_a_grid_on_the_pixels_themselves_is_its_samples():
+    samples = np.pad(psf_files.stamp((21, 21)), 2)
+    sky, powers = SkyMap.identity(Box(100, 40, 300, 700)), np.zeros((1, 2))
+    psf = SkyGridPSF(parameters=Polynomial(samples.reshape(-1, 1), powers), sky=sky, step=1.0, order=4)
+    np.testing.assert_allclose(psf.stamps(x=[50.0, 600.5], y=[107.0, 250.0])[1], samples / samples.sum(), atol=1e-15)
+    u, v, jacobian = sky.at(x=np.array([50.0]), y=np.array([107.0]))
+    assert (u[0], v[0]) == pytest.approx((50.0, 107.0))
+    np.testing.assert_allclose(jacobian[0], np.eye(2), atol=1e-12)
 
 
 def test_files_that_lie_are_refused(tmp_path):

@@ -66,13 +66,18 @@ def _left_out(point: EntryPoint, why: str) -> None:
 
 
 def recognised(source: PSFSource) -> PSFFormat | None:
-    """The first format that takes the file for its own; None if there is none."""
+    """The first format that takes the file for its own; None if there is none.
+
+    Raises
+    ------
+    FormatError
+        If it is a FITS file that is damaged, or cannot be decompressed: before any format is asked.
+    """
+    _ = source.hdus
     for known in psf_formats():
         try:
             if known.recognises(source):
                 return known
-        except PsfMatchError:
-            raise
         except Exception as error:
             warnings.warn(
                 f"{source.path}: the PSF format {known.name!r} cannot look into it "
