@@ -47,12 +47,18 @@ def psfex(path):
     from galsim import PixelScale, PositionD
     from galsim.des import DES_PSFEx
 
-    psf, model, pairs = read_psf(psf_files.PSFEX), DES_PSFEx(str(psf_files.PSFEX)), []
+    psf, model, pairs = read_psf(path), DES_PSFEx(str(path)), []
     for x, y in ((100.0, 3000.0), (1900.5, 40.0), (1024.0, 2048.0)):
         profile = model.getPSF(PositionD(x + 1, y + 1))
         drawn = galsim_stamp(profile, PixelScale(1.0), psf.shape, "no_pixel")
         pairs.append((psf.stamps(x=x, y=y)[0], drawn / drawn.sum()))
     return largest(pairs)
+
+
+def psfex_kinds(path):
+    """Constant to fifth degree, finer and coarser than the pixels."""
+    kinds = [(degree, *sampling) for degree in (0, 1, 3, 5) for sampling in ((0.5, 45), (0.83, 31), (1.2, 27))]
+    return max(psfex(psf_files.psfex_file(path.with_suffix(f".{k}.psf"), *kind)) for k, kind in enumerate(kinds))
 
 
 def against_piff(source, path, chip=0):
@@ -189,7 +195,10 @@ def piff_object(path):
 
 POLYNOMIAL = "polynomials of the position, any order"
 FILES = (
-    Comparison("psfex", "PSFEx", POLYNOMIAL, "GalSim `des.DES_PSFEx`", psfex),
+    Comparison("psfex", "PSFEx, of a DECam CCD", POLYNOMIAL, "GalSim `des.DES_PSFEx`",
+               lambda path: psfex(psf_files.PSFEX)),
+    Comparison("psfex", "PSFEx, degrees 0 to 5, samples of 0.5 to 1.2 px", POLYNOMIAL, "GalSim `des.DES_PSFEx`",
+               psfex_kinds),
     Comparison("piff", "Piff: PixelGrid", POLYNOMIAL + ", on the sky", "Piff", piff_kind("grid")),
     Comparison("piff", "Piff: Moffat", POLYNOMIAL + ", on the sky", "Piff", piff_kind("moffat")),
     Comparison("piff", "Piff: Gaussian, not centred, no pixel", "nothing but the local WCS", "Piff",

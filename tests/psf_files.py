@@ -101,6 +101,25 @@ def stpsf_grid_file(path, *, scale=1.0 / 16.0):
     return path
 
 
+def psfex_file(path, degree, step, size):
+    """A PSFEx model, after the headers of real ones, with terms that are not symmetric."""
+    rng, terms = np.random.default_rng(3), (degree + 1) * (degree + 2) // 2
+    row, column = (g.astype(float) for g in np.mgrid[:size, :size] - size // 2)
+    base = np.exp(-0.5 * ((column * step / 1.8) ** 2 + (row * step / 1.5 - 0.1 * column) ** 2))
+    cube = [base, *(0.02 * rng.normal() * base * (column if k % 2 else row) for k in range(1, terms))]
+    cube = np.array(cube, np.float32)
+    column = fits.Column("PSF_MASK", f"{cube.size}E", dim=str((size, size, terms)), array=cube[None])
+    hdu = fits.BinTableHDU.from_columns([column], name="PSF_DATA")
+    hdu.header.update({
+        "LOADED": 10, "ACCEPTED": 9, "CHI2": 1.0, "POLNAXIS": 2, "POLNGRP": 1, "POLDEG1": degree,
+        "POLGRP1": 1, "POLNAME1": "X_IMAGE", "POLZERO1": 1000.0, "POLSCAL1": 1900.0,
+        "POLGRP2": 1, "POLNAME2": "Y_IMAGE", "POLZERO2": 2100.0, "POLSCAL2": 4000.0, "PSF_FWHM": 3.0,
+        "PSF_SAMP": step, "PSFNAXIS": 3, "PSFAXIS1": size, "PSFAXIS2": size, "PSFAXIS3": terms,
+    })  # fmt: skip
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    return path
+
+
 def sdss_file(path):
     """Three eigen-images in each of five bands, of other orders in rows and columns."""
     hdus = [fits.PrimaryHDU()]
