@@ -31,8 +31,8 @@ def as_psf(source: Any, *, pixel_scale: float | None = None, wcs: WCS | None = N
     source : object
         * a `PSF`: as it is;
         * a two-dimensional stamp: an `ImagePSF`;
-        * a photutils ``GriddedPSFModel``, ``ImagePSF`` or ``EPSFModel``: the effective PSF at the pixels of a star
-          centred on one, see `psfmatch.models.oversampled`;
+        * a photutils ``GriddedPSFModel`` or ``ImagePSF``, which its EPSFBuilder returns: the effective PSF at the pixels
+          of a star centred on one, see `psfmatch.models.oversampled`;
         * a GalSim object: drawn with the pixel's response (``method="auto"``) through the local WCS or, without a WCS,
           in square pixels whose +x is the object's +x;
         * a Piff PSF of one chip: as Piff draws it;
@@ -57,7 +57,7 @@ def as_psf(source: Any, *, pixel_scale: float | None = None, wcs: WCS | None = N
         return GalSimPSF(source, pixel_scale, wcs)
     if _is(source, "piff", "PSF"):
         return PiffPSF(source)
-    if _is(source, "photutils.psf", "GriddedPSFModel", "ImagePSF", "EPSFModel"):
+    if _is(source, "photutils.psf", "GriddedPSFModel", "ImagePSF"):
         return _of_photutils(source)
     if callable(source):
         shape = np.shape(source(0.0, 0.0))
