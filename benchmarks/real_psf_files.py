@@ -207,7 +207,9 @@ def main() -> None:
         return
     listed(data)
     print(f"\nlargest difference of a pixel at unit flux (bar {BAR:g}):")
-    compared(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the other packages
+        compared(data)
 
 
 if __name__ == "__main__":

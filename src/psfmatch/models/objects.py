@@ -31,8 +31,8 @@ def as_psf(source: Any, *, pixel_scale: float | None = None, wcs: WCS | None = N
     source : object
         * a `PSF`: as it is;
         * a two-dimensional stamp: an `ImagePSF`;
-        * a photutils ``GriddedPSFModel`` or ``ImagePSF``, which its EPSFBuilder returns: the effective PSF at the pixels
-          of a star centred on one, see `psfmatch.models.oversampled`;
+        * a photutils ``GriddedPSFModel`` or ``ImagePSF``, as its EPSFBuilder returns: the effective PSF at the
+          pixels of a star centred on one, see `psfmatch.models.oversampled`;
         * a GalSim object: drawn with the pixel's response (``method="auto"``) through the local WCS or, without a WCS,
           in square pixels whose +x is the object's +x;
         * a Piff PSF of one chip: as Piff draws it;
