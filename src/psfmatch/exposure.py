@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, check_type
 from psfmatch.geometry import Box, FloatArray, frozen
+from psfmatch.models import as_psf
 from psfmatch.psf import PSF, ImagePSF
 
 if TYPE_CHECKING:
@@ -156,7 +159,8 @@ class Exposure:
         Default: nothing set.
     box : Box, optional
         The pixels' place in the parent frame.  Default: the first pixel is (0, 0).
-    psf : PSF, optional
+    psf : PSF or object, optional
+        Whatever `psfmatch.models.as_psf` takes for a PSF.
         The model of the science PSF, in the coordinates of the parent frame.
     wcs : astropy.wcs.WCS, optional
         In pixels of *this* image (the first pixel is 0, 0).
@@ -207,11 +211,10 @@ class Exposure:
         if box.shape != shape:
             raise InputError(f"{box} has shape {box.shape}, the image {shape}")
         object.__setattr__(self, "box", box)
-        if self.psf is not None and not isinstance(self.psf, PSF):
-            raise InputError(
-                f"psf of type {type(self.psf).__name__}: give a PSF model "
-                "(of a stamp: psfmatch.ImagePSF(array); from a file: psfmatch.read_psf)"
-            )
+        if isinstance(self.psf, str | PathLike):
+            raise InputError(f"psf {os.fspath(self.psf)!r}: give a PSF model; psfmatch.read_psf reads files and words")
+        if self.psf is not None:
+            object.__setattr__(self, "psf", as_psf(self.psf, pixel_scale=self.pixel_scale, wcs=self.wcs))
 
         if self.wcs is not None and not hasattr(self.wcs, "pixel_to_world_values"):
             raise InputError(f"wcs of type {type(self.wcs).__name__}: give one with astropy's interface (APE 14)")

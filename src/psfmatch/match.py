@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +19,7 @@ from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box
 from psfmatch.io import read_psf
 from psfmatch.kernel import MatchingKernel
-from psfmatch.psf import PSF, ImagePSF, as_psf, with_size
+from psfmatch.psf import PSF, ImagePSF, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
 from psfmatch.stamps import Stamp, paired
@@ -28,7 +29,7 @@ __all__ = ["Matched", "match", "matching_kernel", "planned_match"]
 log = logging.getLogger(__name__)
 
 LEAST_SUM, MOST_SUM = 0.5, 1.5
-Target = PSF | ArrayLike | str | PathLike[str]
+Target = PSF | ArrayLike | str | PathLike[str] | Callable[[float, float], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +72,9 @@ def match(
     ----------
     exposure : Exposure
         With its PSF model.
-    target : PSF, array, str or path
+    target : PSF, array, str, path or object
         The wished PSF: a model, a stamp (sy, sx), a file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (pixels)
-        or ``"gaussian:fwhm=1.2arcsec"`` (needs a WCS).
+        or ``"gaussian:fwhm=1.2arcsec"`` (needs a WCS); or whatever `psfmatch.models.as_psf` takes for a PSF.
     solver : Solver, optional
         Default `FreeForm`.
     convolver : Convolver, optional
@@ -141,7 +142,7 @@ def planned_match(
         raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
     if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
-    wanted = _target(target, exposure.pixel_scale)
+    wanted = read_psf(target, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
     start = time.perf_counter()
     solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
     log.info("solved in %.2f s", time.perf_counter() - start)
@@ -233,12 +234,6 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
     elif solution.outcome is not Outcome.OK:
         log.warning(solution.message)
     return solution
-
-
-def _target(target: Target, pixel_scale: float | None) -> PSF:
-    if isinstance(target, str | Path | PathLike):
-        return read_psf(target, pixel_scale=pixel_scale)
-    return as_psf(target)
 
 
 def measured_quality(solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float) -> Quality:

@@ -11,6 +11,7 @@ from psfmatch.cli.apply import apply
 from psfmatch.cli.coadd import coadd
 from psfmatch.cli.config import config
 from psfmatch.cli.demo import demo
+from psfmatch.cli.inspect import inspect
 from psfmatch.cli.kernel import kernel
 from psfmatch.cli.match import match
 from psfmatch.cli.target import target
@@ -32,7 +33,7 @@ def main() -> None:
       psfmatch match image.fits --psf image.psf --target moffat:fwhm=5,beta=3.5 -o matched.fits
 
     \b
-    A PSF is a file (PSFEx, or FITS stamps), or words:
+    A PSF is a file (PSFEx, Piff, STDPSF, FITS stamps ...), or words:
       gaussian:fwhm=3        moffat:fwhm=5,beta=3.5        gaussian:fwhm=1.2arcsec
     Lengths are in pixels unless they end in "arcsec".
 
@@ -44,5 +45,5 @@ def main() -> None:
     """
 
 
-for _verb in (match, kernel, apply, target, coadd, config, demo):
+for _verb in (match, kernel, apply, target, coadd, inspect, config, demo):
     main.add_command(_verb)

@@ -71,7 +71,7 @@ def kernel(
 ) -> int:  # fmt: skip
     """Solve for the kernel that turns SCIENCE_PSF into TARGET_PSF, and write it to a FITS file.
 
-    Each PSF is a file (PSFEx, or a FITS stamp) or words.  The stamps may be of even or odd size, with the source
+    Each PSF is a file (FITS stamps, PSFEx, Piff ...) or words.  The stamps may be of even or odd size, with the source
     anywhere, and on pixels of different sizes and orientations; the kernel is in the science image's pixels.
     `psfmatch apply` convolves images with it.
 

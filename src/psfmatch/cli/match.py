@@ -140,15 +140,15 @@ def match(
 
 
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
-    """Of several files, those that hold more than a PSFEx model: what a pattern catches beside the images."""
+    """Of several files, those that hold more than a PSF model: what a pattern catches beside the images."""
     from psfmatch.errors import PsfMatchWarning
-    from psfmatch.io.psfex import is_only_a_model
+    from psfmatch.io.psfs import is_only_a_model
 
     models = [image for image in images if is_only_a_model(image)] if len(images) > 1 else []
     if len(models) == len(images):
         return images
     for model in models:
-        warnings.warn(f"{model}: a PSFEx model and no image; left out", PsfMatchWarning, stacklevel=2)
+        warnings.warn(f"{model}: a PSF model and no image; left out", PsfMatchWarning, stacklevel=2)
     return [image for image in images if image not in models]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import MASK_PLANES, Exposure
 from psfmatch.geometry import Box
 from psfmatch.io import read_psf
-from psfmatch.psf import PSF, ImagePSF, as_psf
+from psfmatch.psf import PSF, ImagePSF
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF
 
@@ -250,10 +251,10 @@ def _target(
         if words != "auto" and not words.startswith("auto:"):
             return read_psf(target, pixel_scale=grid.pixel_scale)
         search = partial(common_target, family=words.partition(":")[2] or "moffat")
-    elif callable(target):
+    elif isinstance(target, FunctionType | partial):
         search = target
     else:
-        return as_psf(target)
+        return read_psf(target, pixel_scale=grid.pixel_scale)
     say("searching the target")
     views: dict[str, PSF] = {}
     for k, exposure in opened.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits, plane
 from psfmatch.io.headers import meta_of, origin_of, unit_of, wcs_of
 from psfmatch.io.masks import mask_from
-from psfmatch.io.psfs import read_psf, stored_psf
-from psfmatch.psf import PSF
+from psfmatch.io.psf_formats.own import stored_psf
+from psfmatch.io.psfs import read_psf
 
 __all__ = ["FORMATS", "read_exposure"]
 
@@ -51,7 +50,7 @@ class _Plane:
 def read_exposure(
     path: PathLike,
     *,
-    psf: PSF | PathLike | None = None,
+    psf: Any = None,
     variance: PathLike | None = None,
     weight: PathLike | None = None,
     mask: PathLike | None = None,
@@ -70,7 +69,7 @@ def read_exposure(
         * DECam Community Pipeline: an image beside which lie its inverse variance, its mask of codes and perhaps its
           PSFEx model; they are found by their names unless given here (logged under ``psfmatch.io``);
         * any other file: the first two-dimensional image in it.
-    psf : PSF, path or words, optional
+    psf : PSF, path, words or object, optional
         See `read_psf`.  Its positions are those of the image's pixels, counted from 0 (plus the box's origin).
     variance, weight : path, optional
         A companion file with the variance, or with the inverse variance.
@@ -138,7 +137,9 @@ def read_exposure(
         meta=meta,
     )
     model = psf if psf is not None else own_psf or beside.get("psf")
-    return _without_data(exposure, parts).replace(psf=_as_psf(model, exposure))
+    if model is not None:
+        model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
+    return _without_data(exposure, parts).replace(psf=model)
 
 
 def _image_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
@@ -282,13 +283,3 @@ def _meta(hdus: fits.HDUList, chosen: Any, *, without_world: bool) -> dict[str, 
     if "PSFMATCH" in primary or chosen is hdus[0]:
         return meta_of(primary, without_world=without_world)
     return meta_of(primary, chosen.header, without_world=without_world)
-
-
-def _as_psf(model: PSF | PathLike | None, exposure: Exposure) -> PSF | None:
-    if model is None or isinstance(model, PSF):
-        return model
-    if not isinstance(model, str | os.PathLike):
-        raise InputError(
-            f"psf of type {type(model).__name__}: give a PSF, a file, or words such as moffat:fwhm=5,beta=3.5"
-        )
-    return read_psf(model, pixel_scale=exposure.pixel_scale)

@@ -22,7 +22,8 @@ from psfmatch.lsst.diagnostics import findings
 from psfmatch.lsst.kernels import LinearCombinationKernel
 from psfmatch.lsst.options import basis_metadata, idle_fields, solver_from_config
 from psfmatch.match import Matched, measured_quality
-from psfmatch.psf import PSF, as_psf, with_size
+from psfmatch.models import as_psf
+from psfmatch.psf import PSF, with_size
 from psfmatch.solve import Solution
 
 __all__ = ["ModelPsfMatchTask", "NoKernelCandidatesError", "NoPsfError"]

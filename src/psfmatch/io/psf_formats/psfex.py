@@ -11,6 +11,7 @@ PSF_SAMP image pixels apart and are interpolated to the pixels with the Lanczos-
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,38 @@ from astropy.io import fits
 from psfmatch.errors import FormatError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
-from psfmatch.io.fits import image_hdus, native, open_fits
+from psfmatch.io.fits import native
+from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
+from psfmatch.models.lanczos import lanczos_weights
 from psfmatch.psf import BasisPSF
 
-__all__ = ["is_only_a_model", "lanczos_matrix", "models", "psf_from_table"]
+__all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_table"]
 
 COLUMN = "PSF_MASK"
 LANCZOS = 3
 LARGEST_STAMP = 1001
 
 
-def models(hdus: fits.HDUList) -> list[Any]:
+def models(hdus: Iterable[Any]) -> list[Any]:
     """The HDUs that hold a PSFEx model."""
     return [
         hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU) and any(n.upper() == COLUMN for n in hdu.columns.names)
     ]
 
 
-def is_only_a_model(path: Path) -> bool:
-    """Whether a file can be read, and holds a PSFEx model but no image."""
-    try:
-        with open_fits(path) as hdus:
-            return bool(models(hdus)) and not image_hdus(hdus)
-    except (OSError, FormatError):
-        return False
+def _found(source: PSFSource) -> list[Any]:
+    if source.hdus is None or (source.wanted is not None and not source.has(source.wanted)):
+        return []
+    return models(source.hdus if source.wanted is None else [source.chosen()])
+
+
+def _read(source: PSFSource, options: PSFOptions) -> BasisPSF:
+    found = _found(source)
+    if source.hdus is None or len(found) != 1:
+        where = source.hdus.index(found[0]) if source.hdus is not None and found else 0
+        cure = f"choose one: {source.path}[{where}]" if found else f"no column {COLUMN}; it is {source.seems()}"
+        raise FormatError(f"{source.path}: holds {len(found)} PSFEx models; {cure}")
+    return psf_from_table(source.hdus, found[0])
 
 
 def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
@@ -143,11 +152,7 @@ def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
     half = int(min(samples // 2, samples - 1 - samples // 2) * step + 1e-3)
     if half < 1 or 2 * half + 1 > LARGEST_STAMP:
         raise FormatError(f"{path}: {samples} PSFEx samples of {step:g} px make no usable stamp")
-    at = np.arange(-half, half + 1) / step + samples // 2
-    pad = np.arange(-LANCZOS, samples + LANCZOS)
-    distance = at[:, None] - pad[None, :]
-    whole = np.round(distance)
-    distance = np.where(np.abs(distance - whole) < 1e-9, whole, distance)
-    weights = np.where(np.abs(distance) < LANCZOS, np.sinc(distance) * np.sinc(distance / LANCZOS), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights[:, LANCZOS : LANCZOS + samples]
+    return lanczos_weights(np.arange(-half, half + 1) / step + samples // 2, samples, LANCZOS)
+
+
+FORMAT = PSFFormat(name="psfex", title="a PSFEx model", recognises=lambda source: bool(_found(source)), read=_read)
