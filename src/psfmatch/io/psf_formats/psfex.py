@@ -26,7 +26,7 @@ from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.models.lanczos import lanczos_weights
 from psfmatch.psf import BasisPSF
 
-__all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_table"]
+__all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_cube", "psf_from_table"]
 
 COLUMN = "PSF_MASK"
 LANCZOS = 3
@@ -68,7 +68,17 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
     if len(rows) != 1:
         raise FormatError(f"{path}: HDU {hdu.name or hdus.index(hdu)} holds {len(rows)} PSFEx models; cut out one row")
     name = next(n for n in hdu.columns.names if n.upper() == COLUMN)
-    cube = native(rows[name])[0].astype(float)
+    return psf_from_cube(native(rows[name])[0].astype(float), header, path)
+
+
+def psf_from_cube(cube: FloatArray, header: fits.Header, path: Path, *, lanczos: int = LANCZOS) -> BasisPSF:
+    """The model of PSFEx's samples (terms, ny, nx) and cards, interpolated with the Lanczos function of an order.
+
+    Raises
+    ------
+    FormatError
+        If it varies with anything but the position, or samples and cards do not fit together.
+    """
     axes = _axes(header, path)
     powers = _powers(header, len(axes), path)
     cube = cube.reshape(-1, *cube.shape[-2:])
@@ -77,7 +87,7 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
     if not np.isfinite(cube).all():
         raise FormatError(f"{path}: the PSFEx model holds NaN or infinite samples")
     step = float(header.get("PSF_SAMP", 1.0))
-    return BasisPSF(_resampled(cube, step, path), _weights(header, axes, powers, path), normalize=True)
+    return BasisPSF(_resampled(cube, step, path, lanczos), _weights(header, axes, powers, path), normalize=True)
 
 
 def _axes(header: fits.Header, path: Path) -> list[str]:
@@ -135,15 +145,15 @@ def _weights(header: fits.Header, axes: list[str], powers: list[tuple[int, ...]]
     return Field.fit(np.array(values), x=at["x"], y=at["y"], order=order, box=box)
 
 
-def _resampled(cube: FloatArray, step: float, path: Path) -> FloatArray:
+def _resampled(cube: FloatArray, step: float, path: Path, lanczos: int) -> FloatArray:
     """Samples ``step`` pixels apart, interpolated at the pixel centres and scaled to flux a pixel."""
     if not (np.isfinite(step) and step > 0):
         raise FormatError(f"{path}: PSF_SAMP {step!r} must be positive")
-    rows, columns = (lanczos_matrix(n, step, path) for n in cube.shape[-2:])
+    rows, columns = (lanczos_matrix(n, step, path, lanczos) for n in cube.shape[-2:])
     return np.ascontiguousarray(rows @ cube @ columns.T) / step**2
 
 
-def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
+def lanczos_matrix(samples: int, step: float, path: Path, order: int = LANCZOS) -> FloatArray:
     """The weights (n_pixels, n_samples) of samples, ``step`` pixels apart about sample n//2, at integer pixels.
 
     As many pixels, an odd number, as lie within the samples; the weights of a pixel sum to 1 wherever all the
@@ -152,7 +162,7 @@ def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
     half = int(min(samples // 2, samples - 1 - samples // 2) * step + 1e-3)
     if half < 1 or 2 * half + 1 > LARGEST_STAMP:
         raise FormatError(f"{path}: {samples} PSFEx samples of {step:g} px make no usable stamp")
-    return lanczos_weights(np.arange(-half, half + 1) / step + samples // 2, samples, LANCZOS)
+    return lanczos_weights(np.arange(-half, half + 1) / step + samples // 2, samples, order)
 
 
 FORMAT = PSFFormat(name="psfex", title="a PSFEx model", recognises=lambda source: bool(_found(source)), read=_read)
