@@ -28,7 +28,7 @@ from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray, odd_shape
 from psfmatch.io.afw import Archive, Record, has_archive
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
-from psfmatch.io.psf_formats.psfex import psf_from_cube
+from psfmatch.io.psf_formats.psfex import psf_from_cube, psfex_cards
 from psfmatch.psf import PSF, BasisPSF, DoubleGaussianPSF, ImagePSF
 
 __all__ = ["FORMAT", "stored_psf"]
@@ -72,14 +72,14 @@ def _psfex(archive: Archive, id: int) -> PSF:
     sizes, arrays = archive.record(id), archive.record(id, 1)
     shape = tuple(int(n) for n in arrays.array("_size"))
     cube = arrays.array("_comp").astype(float).reshape((*shape[2:], shape[1], shape[0]))
-    header = fits.Header({"PSF_SAMP": sizes.number("_pixstep"), "POLNAXIS": int(sizes.number("ndim"))})
-    zero, scale, group = (arrays.array(name) for name in ("_context_first", "_context_second", "group"))
-    for k in range(len(zero)):
-        # afw counts pixels from 0, PSFEx from 1; both name their contexts x and y
-        header.update({f"POLNAME{k + 1}": f"{'XY'[k]}_IMAGE", f"POLGRP{k + 1}": int(group[k]) + 1})
-        header.update({f"POLZERO{k + 1}": float(zero[k]) + 1.0, f"POLSCAL{k + 1}": float(scale[k])})
-    header.update({f"POLDEG{k + 1}": int(degree) for k, degree in enumerate(arrays.array("degree"))})
-    return psf_from_cube(cube, header, Path(archive.path), lanczos=LANCZOS)
+    zero, scale, group, degree = (
+        arrays.array(name) for name in ("_context_first", "_context_second", "group", "degree")
+    )
+    cards = psfex_cards(
+        step=sizes.number("_pixstep"), zero=zero.tolist(), scale=scale.tolist(), group=group.tolist(),
+        degree=degree.tolist(),
+    )  # fmt: skip
+    return psf_from_cube(cube, cards, Path(archive.path), lanczos=LANCZOS)
 
 
 def _gaussian(archive: Archive, id: int) -> PSF:

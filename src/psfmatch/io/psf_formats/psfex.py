@@ -11,7 +11,7 @@ PSF_SAMP image pixels apart and are interpolated to the pixels with the Lanczos-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.models.lanczos import lanczos_weights
 from psfmatch.psf import BasisPSF
 
-__all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_cube", "psf_from_table"]
+__all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_cube", "psf_from_table", "psfex_cards"]
 
 COLUMN = "PSF_MASK"
 LANCZOS = 3
@@ -88,6 +88,18 @@ def psf_from_cube(cube: FloatArray, header: fits.Header, path: Path, *, lanczos:
         raise FormatError(f"{path}: the PSFEx model holds NaN or infinite samples")
     step = float(header.get("PSF_SAMP", 1.0))
     return BasisPSF(_resampled(cube, step, path, lanczos), _weights(header, axes, powers, path), normalize=True)
+
+
+def psfex_cards(
+    *, step: float, zero: Sequence[float], scale: Sequence[float], group: Sequence[int], degree: Sequence[int]
+) -> fits.Header:
+    """The cards of a model that Rubin's software keeps without them: positions count from 0, groups too."""
+    header = fits.Header({"PSF_SAMP": step, "POLNAXIS": len(zero)})
+    for k in range(len(zero)):
+        header.update({f"POLNAME{k + 1}": f"{'XY'[k]}_IMAGE", f"POLGRP{k + 1}": int(group[k]) + 1})
+        header.update({f"POLZERO{k + 1}": float(zero[k]) + 1.0, f"POLSCAL{k + 1}": float(scale[k])})
+    header.update({f"POLDEG{k + 1}": int(value) for k, value in enumerate(degree)})
+    return header
 
 
 def _axes(header: fits.Header, path: Path) -> list[str]:
