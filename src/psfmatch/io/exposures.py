@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import FormatError, InputError
-from psfmatch.exposure import Exposure, Mask, inverse, negatives
+from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
 from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits
@@ -21,6 +21,7 @@ from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSourc
 from psfmatch.io.frame_formats.registry import frame_format, frame_formats, read_frame
 from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
 from psfmatch.io.psfs import read_psf
+from psfmatch.nddata import inverse, negatives
 
 __all__ = ["FORMATS", "read_exposure"]
 
