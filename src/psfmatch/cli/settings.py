@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
-__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "set_option"]
+__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "mask_planes_option", "set_option"]
 
 # The first of each is the one whose options are meant when no class is named.
 CLASSES: Mapping[str, Mapping[str, str]] = {
@@ -21,8 +21,14 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
 }
 
 FORMAT_HELP = (
-    "What the values of the mask mean, where the file does not say: decam, des, hst, jwst or rubin; or plain "
-    "(whatever is not 0 is bad, and nothing beside the image is read)."
+    "The frame's format, where the file's content misleads: rubin, lsst-images, decam, des, hst, jwst, roman, sdss, "
+    "casu, legacypipe, ccddata, fits; or plain (the first image, and nothing beside it)."
+)
+mask_planes_option = click.option(
+    "--mask-planes",
+    metavar="TABLE",
+    help="What the values of the mask mean, where the file does not say: the name of a known convention (decam, des, jwst, "
+    'hst, plain ...), or a TOML file with kind = "bits" (or "codes") and a table [planes] such as 0 = "BAD".',
 )
 
 set_option = click.option(

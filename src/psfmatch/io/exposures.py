@@ -17,13 +17,13 @@ from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
 from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits
-from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, Plane, load
+from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, Plane, images_of, load
 from psfmatch.io.frame_formats.registry import frame_format, frame_formats, read_frame
 from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
 from psfmatch.io.psfs import read_psf
 from psfmatch.nddata import inverse, negatives
 
-__all__ = ["FORMATS", "read_exposure"]
+__all__ = ["FORMATS", "exposures_in", "read_exposure"]
 
 FORMATS = tuple(sorted(known.name for known in frame_formats()))
 log = logging.getLogger("psfmatch.io")
@@ -114,6 +114,27 @@ def read_exposure(
     if model is not None:
         model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
     return exposure.replace(psf=model)
+
+
+def exposures_in(path: PathLike) -> list[str]:
+    """What to give to `read_exposure` for each image in a file of several, such as ``pawprint.fits[3]``.
+
+    Those named IMAGE or SCI where there are such, else all that are no mask, variance or weight by their names.
+
+    Raises
+    ------
+    FileNotFoundError, FormatError
+        If there is no such file, or it cannot be read.
+
+    Examples
+    --------
+    >>> [read_exposure(chip) for chip in exposures_in("pawprint.fits")]  # doctest: +SKIP
+    """
+    with FrameSource(path) as source:
+        if source.hdus is None or source.wanted is not None:
+            return [source.name]
+        numbers = [source.hdus.index(hdu) for hdu in images_of(source.hdus)]
+        return [source.name] if len(numbers) == 1 else [f"{source.name}[{number}]" for number in numbers]
 
 
 def _convention(frame: Frame, format: FrameFormat | None, mask: PathLike | None) -> MaskConvention | str | None:

@@ -23,7 +23,7 @@ from psfmatch.psf import PSF
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
-__all__ = ["NAMES", "Frame", "FrameFormat", "FrameSource", "Plane", "chosen_image", "fits_frame", "load"]
+__all__ = ["NAMES", "Frame", "FrameFormat", "FrameSource", "Plane", "chosen_image", "fits_frame", "images_of", "load"]
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "image": ("IMAGE", "SCI"),
@@ -152,9 +152,7 @@ def chosen_image(source: FrameSource, names: Mapping[str, tuple[str, ...]] = NAM
         return source.chosen()
     hdus = source.hdus
     assert hdus is not None
-    images = [hdu for hdu in image_hdus(hdus) if not any(hdu.name in names[role] for role in names if role != "image")]
-    named = [hdu for hdu in images if hdu.name in names.get("image", ())]
-    others = named or images
+    others = images_of(hdus, names)
     if not others:
         every = ", ".join(hdu.name or "(no name)" for hdu in hdus)
         raise FormatError(f"{source.path}: holds no two-dimensional image (its HDUs: {every})")
@@ -165,6 +163,12 @@ def chosen_image(source: FrameSource, names: Mapping[str, tuple[str, ...]] = NAM
             PsfMatchWarning, stacklevel=6,
         )  # fmt: skip
     return others[0]
+
+
+def images_of(hdus: fits.HDUList, names: Mapping[str, tuple[str, ...]] = NAMES) -> list[Any]:
+    """The HDUs named IMAGE or SCI; where there are none, all images but those whose names are of other planes."""
+    images = [hdu for hdu in image_hdus(hdus) if not any(hdu.name in names[role] for role in names if role != "image")]
+    return [hdu for hdu in images if hdu.name in names.get("image", ())] or images
 
 
 def load(hdus: fits.HDUList, hdu: Any) -> Plane:
