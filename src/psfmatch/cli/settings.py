@@ -27,8 +27,8 @@ FORMAT_HELP = (
 mask_planes_option = click.option(
     "--mask-planes",
     metavar="TABLE",
-    help="What the values of the mask mean, where the file does not say: the name of a known convention (decam, des, jwst, "
-    'hst, plain ...), or a TOML file with kind = "bits" (or "codes") and a table [planes] such as 0 = "BAD".',
+    help="What the values of the mask mean, where the file does not say: a known convention (decam, des, jwst, hst, "
+    'plain ...), or a TOML file with kind = "bits" (or "codes") and a table [planes] such as 0 = "BAD".',
 )
 
 set_option = click.option(

@@ -99,7 +99,7 @@ def read_exposure(
     if variance is not None and weight is not None:
         raise InputError(f"{variance} and {weight}: give the variance or the weight, not both")
     given = {"variance": variance, "weight": weight, "mask": mask}
-    with FrameSource(path, memmap=memmap) as source:
+    with FrameSource(path, memmap=memmap, with_psf=psf is None) as source:
         frame = read_frame(source, chosen)
         wanted, file = source.wanted, source.path
     if variance is not None or weight is not None:

@@ -35,11 +35,20 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 class FrameSource(PSFSource):
-    """A file that may hold a frame, as `PSFSource`; its planes are left in it where ``memmap`` is set."""
+    """A file that may hold a frame, as `PSFSource`.
 
-    def __init__(self, source: PathLike, *, memmap: bool = False) -> None:
+    Parameters
+    ----------
+    source : path
+    memmap : bool
+        Leave the planes in the file.
+    with_psf : bool
+        Whether the PSF in it is wanted.
+    """
+
+    def __init__(self, source: PathLike, *, memmap: bool = False, with_psf: bool = True) -> None:
         super().__init__(source)
-        self.memmap = memmap
+        self.memmap, self.with_psf = memmap, with_psf
 
     @cached_property
     def hdus(self) -> fits.HDUList | None:

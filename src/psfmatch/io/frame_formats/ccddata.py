@@ -30,7 +30,7 @@ def _read(source: FrameSource) -> Frame:
         if kind not in KINDS:
             raise FormatError(f"{source.path}: UNCERT of type {kind}; only {', '.join(KINDS)} are understood")
         planes[KINDS[kind]] = uncertainty
-    psf: Any = ImagePSF(plane(hdus, hdus["PSFIMAGE"])) if "PSFIMAGE" in hdus else None
+    psf: Any = ImagePSF(plane(hdus, hdus["PSFIMAGE"])) if source.with_psf and "PSFIMAGE" in hdus else None
     return replace(frame, planes=planes, psf=psf, convention="plain")
 
 

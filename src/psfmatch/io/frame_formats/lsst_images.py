@@ -46,7 +46,8 @@ def _read(source: FrameSource) -> Frame:
         frame = _of_json(source, tree)
     else:
         raise FormatError(f"{source.path}: is a {kind or 'file'} of lsst.images, which has no image, mask and variance")
-    return replace(frame, psf=_psf(tree), meta={**frame.meta, **_meta(tree.root)}, convention="rubin")
+    psf = _psf(tree) if source.with_psf else None
+    return replace(frame, psf=psf, meta={**frame.meta, **_meta(tree.root)}, convention="rubin")
 
 
 def _of_fits(source: FrameSource, tree: Tree) -> Frame:

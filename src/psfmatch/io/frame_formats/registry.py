@@ -50,7 +50,7 @@ def read_frame(source: FrameSource, format: FrameFormat | None = None) -> Frame:
         )
     try:
         return chosen.read(source)
-    except PsfMatchError:
+    except (PsfMatchError, Warning):
         raise
     except MemoryError as error:
         raise FormatError(f"{source.path}: does not fit into memory ({error})") from error

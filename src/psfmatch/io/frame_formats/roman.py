@@ -38,7 +38,7 @@ def _read(source: FrameSource) -> Frame:
             asdf.open(source.path, ignore_unrecognized_tag=True) as file,
         ):
             return _frame(source, file.tree.get("roman"))
-    except (FormatError, FileNotFoundError):
+    except (FormatError, FileNotFoundError, Warning):
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

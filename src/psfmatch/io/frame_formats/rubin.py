@@ -32,7 +32,12 @@ def _read(source: FrameSource) -> Frame:
     frame = fits_frame(source)
     image = frame.planes["image"].header
     origin = origin_of(image) if frame.extension[0] == "IMAGE" else (0, 0)
-    return replace(frame, origin=origin, psf=_psf(source), meta={**frame.meta, **_calibration(source, frame)})
+    return replace(
+        frame,
+        origin=origin,
+        psf=_psf(source) if source.with_psf else None,
+        meta={**frame.meta, **_calibration(source, frame)},
+    )
 
 
 def _psf(source: FrameSource) -> PSF | None:
