@@ -263,6 +263,8 @@ class Exposure:
         """
         meta = dict(data.meta)
         planes = meta.pop("mask_planes", MASK_PLANES)
+        name, unit = meta.pop("unit_name", None), str(data.unit or "")
+        unit = name if name and unit == str(unit_of(name)) else unit or None
         flags = getattr(data, "flags", None)
         array = np.asarray(data.mask if flags is None else flags)
         mask = None
@@ -275,14 +277,15 @@ class Exposure:
             box = Box.from_shape(np.shape(data.data), y0=origin[0], x0=origin[1])
         return cls(
             image=np.asarray(data.data), variance=variance_of(data), mask=mask, box=box, psf=psf,  # type: ignore[arg-type]
-            wcs=getattr(data.wcs, "low_level_wcs", data.wcs), unit=str(data.unit or "") or None, meta=meta,
+            wcs=getattr(data.wcs, "low_level_wcs", data.wcs), unit=unit, meta=meta,
         )  # fmt: skip
 
     def to_ccddata(self, *, uncertainty: Uncertainty = "variance") -> CCDData:
         """As ``CCDData``: all planes in ``flags`` (names in ``meta["mask_planes"]``), ``mask`` where any is set.
 
         The PSF, where there is one, is realised at the centre.  The origin of the box goes to ``meta["box_origin"]``.
-        An exposure without a unit is dimensionless, which ``CCDData`` must have.
+        An exposure without a unit, or of one that astropy does not know, becomes dimensionless, since ``CCDData`` must
+        have a unit; its name goes to ``meta["unit_name"]``.
 
         Parameters
         ----------
@@ -316,11 +319,14 @@ class Exposure:
 
     def _nddata_parts(self, uncertainty: Uncertainty) -> dict[str, Any]:
         variance = None if self.variance is None else _copy(self.variance)
+        meta = {**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)}
+        if self.unit and str(unit_of(self.unit)) != self.unit:
+            meta["unit_name"] = self.unit
         return {
             "data": _copy(self.image),
             "uncertainty": uncertainty_of(variance, uncertainty),
             "wcs": self.wcs,
-            "meta": {**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)},
+            "meta": meta,
         }
 
     def __repr__(self) -> str:

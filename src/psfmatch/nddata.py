@@ -75,14 +75,14 @@ def uncertainty_of(variance: FloatArray | None, kind: Uncertainty) -> Any:
 
 
 def unit_of(text: str | None) -> Any:
-    """A unit of astropy; one that it does not know keeps its name, and none is dimensionless."""
+    """A unit of astropy; one that it does not know, and none, are dimensionless."""
     from astropy.units import Unit, UnrecognizedUnit, dimensionless_unscaled
 
     if not text:
         return dimensionless_unscaled
     unit = Unit(text, parse_strict="silent")
     lower = Unit(text.lower(), parse_strict="silent")  # ADU, COUNTS
-    return lower if isinstance(unit, UnrecognizedUnit) and not isinstance(lower, UnrecognizedUnit) else unit
+    return next((one for one in (unit, lower) if not isinstance(one, UnrecognizedUnit)), dimensionless_unscaled)
 
 
 def inverse(weight: FloatArray) -> FloatArray:
