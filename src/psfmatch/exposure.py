@@ -263,8 +263,8 @@ class Exposure:
         """
         meta = dict(data.meta)
         planes = meta.pop("mask_planes", MASK_PLANES)
-        name, unit = meta.pop("unit_name", None), str(data.unit or "")
-        unit = name if name and unit == str(unit_of(name)) else unit or None
+        name, text = meta.pop("unit_name", None), str(data.unit or "")
+        unit = name if name and text == str(unit_of(name)) else text or None
         flags = getattr(data, "flags", None)
         array = np.asarray(data.mask if flags is None else flags)
         mask = None

@@ -42,18 +42,16 @@ def read_frame(source: FrameSource, format: FrameFormat | None = None) -> Frame:
     FormatError
         If none does, or the file is not what it seems; it names the file.
     """
-    chosen = format or next((known for known in FORMATS if known.recognises(source)), None)
-    if chosen is None:
-        titles = "; ".join(f"{known.name} ({known.title})" for known in FORMATS)
-        raise FormatError(
-            f"{source.path}: no frame format takes it for its own: it is {source.seems()}. Known: {titles}"
-        )
     try:
-        return chosen.read(source)
+        chosen = format or next((known for known in FORMATS if known.recognises(source)), None)
+        if chosen is not None:
+            return chosen.read(source)
     except (PsfMatchError, Warning):
         raise
     except MemoryError as error:
         raise FormatError(f"{source.path}: does not fit into memory ({error})") from error
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{source.path}: taken for {chosen.title}, but cannot be read: {reason}") from error
+        raise FormatError(f"{source.path}: is damaged, or not what it seems: {reason}") from error
+    titles = "; ".join(f"{known.name} ({known.title})" for known in FORMATS)
+    raise FormatError(f"{source.path}: no frame format takes it for its own: it is {source.seems()}. Known: {titles}")
