@@ -213,8 +213,8 @@ def output_paths(images: Sequence[Path], output: str, *, several: bool, overwrit
 
 
 def _stem(image: Path) -> str:
-    """The file's name without what says that it is FITS."""
-    return re.sub(r"\.fits?(\.(gz|fz|bz2|xz))?$", "", image.name, flags=re.IGNORECASE)
+    """The file's name without what says of which kind it is."""
+    return re.sub(r"\.(fits?(\.(gz|fz|bz2|xz))?|asdf|json)$", "", image.name, flags=re.IGNORECASE)
 
 
 def _one_each(name: str, values: Sequence[str], count: int) -> list[str | None]:

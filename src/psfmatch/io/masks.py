@@ -317,8 +317,14 @@ def _has_codes(header: fits.Header) -> bool:
 
 def _named(header: fits.Header) -> dict[str, int]:
     """The planes that the header names: ``MP_<plane> = bit``, or ``MSKN0003 = plane`` for bit 3."""
-    planes = {key[3:]: bit for key, bit in header.items() if key.startswith("MP_") and type(bit) is int}
-    for key, name in header.items():
-        if re.fullmatch(r"MSKN\d{4}", key) and isinstance(name, str):
-            planes.setdefault(RUBIN_NAMES.get(name, name), int(key[4:]))
+    planes: dict[str, int] = {}
+    for card in header.cards:
+        try:
+            key, value = card.keyword, card.value
+        except (fits.VerifyError, ValueError):  # a card that breaks the standard names nothing
+            continue
+        if key.startswith("MP_") and type(value) is int:
+            planes[key[3:]] = value
+        elif re.fullmatch(r"MSKN\d{4}", key) and isinstance(value, str):
+            planes.setdefault(RUBIN_NAMES.get(value, value), int(key[4:]))
     return planes
