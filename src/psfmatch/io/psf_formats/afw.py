@@ -33,7 +33,6 @@ from psfmatch.psf import PSF, BasisPSF, DoubleGaussianPSF, ImagePSF
 
 __all__ = ["FORMAT", "stored_psf"]
 
-LANCZOS = 5
 REFUSED = MappingProxyType(
     {
         "CoaddPsf": "it is made of the PSFs of many exposures, warped and averaged; give the stamp at your position, "
@@ -79,7 +78,7 @@ def _psfex(archive: Archive, id: int) -> PSF:
         step=sizes.number("_pixstep"), zero=zero.tolist(), scale=scale.tolist(), group=group.tolist(),
         degree=degree.tolist(),
     )  # fmt: skip
-    return psf_from_cube(cube, cards, Path(archive.path), lanczos=LANCZOS)
+    return psf_from_cube(cube, cards, Path(archive.path), rubin=True)
 
 
 def _gaussian(archive: Archive, id: int) -> PSF:

@@ -11,7 +11,6 @@ from typing import Any
 from psfmatch.errors import FormatError
 from psfmatch.geometry import Box
 from psfmatch.io.lsst_tree import Tree, is_tree, kind_of
-from psfmatch.io.psf_formats.afw import LANCZOS
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.io.psf_formats.piff import Unknown, basis_polynomial, sky_psf
 from psfmatch.io.psf_formats.psfex import psf_from_cube, psfex_cards
@@ -78,7 +77,7 @@ def _psfex(tree: Tree, node: dict[str, Any]) -> PSF:
         step=float(node["pixel_step"]), zero=context[:, 0].tolist(), scale=context[:, 1].tolist(),
         group=node.get("group", [0, 0]), degree=node["degree"],
     )  # fmt: skip
-    return psf_from_cube(tree.array(node["parameters"]).astype(float), cards, tree.path, lanczos=LANCZOS)
+    return psf_from_cube(tree.array(node["parameters"]).astype(float), cards, tree.path, rubin=True)
 
 
 def _read(source: PSFSource, options: PSFOptions) -> PSF:

@@ -29,7 +29,7 @@ from psfmatch.psf import BasisPSF
 __all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_cube", "psf_from_table", "psfex_cards"]
 
 COLUMN = "PSF_MASK"
-LANCZOS = 3
+LANCZOS, RUBIN_LANCZOS = 3, 5
 LARGEST_STAMP = 1001
 
 
@@ -71,8 +71,11 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
     return psf_from_cube(native(rows[name])[0].astype(float), header, path)
 
 
-def psf_from_cube(cube: FloatArray, header: fits.Header, path: Path, *, lanczos: int = LANCZOS) -> BasisPSF:
-    """The model of PSFEx's samples (terms, ny, nx) and cards, interpolated with the Lanczos function of an order.
+def psf_from_cube(cube: FloatArray, header: fits.Header, path: Path, *, rubin: bool = False) -> BasisPSF:
+    """The model of PSFEx's samples (terms, ny, nx) and cards, interpolated as PSFEx or as Rubin's software does.
+
+    PSFEx takes the Lanczos-3 function, and zeros beyond the samples.  Rubin takes Lanczos-5, and scales the weights of
+    the samples that there are to unit sum.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def psf_from_cube(cube: FloatArray, header: fits.Header, path: Path, *, lanczos:
     if not np.isfinite(cube).all():
         raise FormatError(f"{path}: the PSFEx model holds NaN or infinite samples")
     step = float(header.get("PSF_SAMP", 1.0))
-    return BasisPSF(_resampled(cube, step, path, lanczos), _weights(header, axes, powers, path), normalize=True)
+    return BasisPSF(_resampled(cube, step, path, rubin=rubin), _weights(header, axes, powers, path), normalize=True)
 
 
 def psfex_cards(
@@ -157,15 +160,15 @@ def _weights(header: fits.Header, axes: list[str], powers: list[tuple[int, ...]]
     return Field.fit(np.array(values), x=at["x"], y=at["y"], order=order, box=box)
 
 
-def _resampled(cube: FloatArray, step: float, path: Path, lanczos: int) -> FloatArray:
+def _resampled(cube: FloatArray, step: float, path: Path, *, rubin: bool) -> FloatArray:
     """Samples ``step`` pixels apart, interpolated at the pixel centres and scaled to flux a pixel."""
     if not (np.isfinite(step) and step > 0):
         raise FormatError(f"{path}: PSF_SAMP {step!r} must be positive")
-    rows, columns = (lanczos_matrix(n, step, path, lanczos) for n in cube.shape[-2:])
+    rows, columns = (lanczos_matrix(n, step, path, rubin=rubin) for n in cube.shape[-2:])
     return np.ascontiguousarray(rows @ cube @ columns.T) / step**2
 
 
-def lanczos_matrix(samples: int, step: float, path: Path, order: int = LANCZOS) -> FloatArray:
+def lanczos_matrix(samples: int, step: float, path: Path, *, rubin: bool = False) -> FloatArray:
     """The weights (n_pixels, n_samples) of samples, ``step`` pixels apart about sample n//2, at integer pixels.
 
     As many pixels, an odd number, as lie within the samples; the weights of a pixel sum to 1 wherever all the
@@ -174,7 +177,9 @@ def lanczos_matrix(samples: int, step: float, path: Path, order: int = LANCZOS) 
     half = int(min(samples // 2, samples - 1 - samples // 2) * step + 1e-3)
     if half < 1 or 2 * half + 1 > LARGEST_STAMP:
         raise FormatError(f"{path}: {samples} PSFEx samples of {step:g} px make no usable stamp")
-    return lanczos_weights(np.arange(-half, half + 1) / step + samples // 2, samples, order)
+    at = np.arange(-half, half + 1) / step + samples // 2
+    weights = lanczos_weights(at, samples, RUBIN_LANCZOS if rubin else LANCZOS)
+    return weights / weights.sum(axis=1, keepdims=True) if rubin else weights
 
 
 FORMAT = PSFFormat(name="psfex", title="a PSFEx model", recognises=lambda source: bool(_found(source)), read=_read)
