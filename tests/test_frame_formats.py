@@ -282,7 +282,7 @@ def test_asdf_files_that_are_not_romans(tmp_path):
 
 def test_files_that_no_format_takes(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04" + bytes(60))
-    with pytest.raises(FormatError, match=r"a\.npz: no frame format takes it.*ZIP archive.*Known: .*sdss"):
+    with pytest.raises(FormatError, match=r"a\.npz: cannot be read as FITS, nor .*ZIP archive.*known are .*sdss"):
         read_exposure(tmp_path / "a.npz")
 
 

@@ -293,7 +293,7 @@ def test_no_image_at_all(tmp_path):
     only = write(tmp_path / "only.fits", ("VARIANCE", VARIANCE, {}))
     with pytest.raises(FormatError, match="its HDUs: PRIMARY, VARIANCE"):
         read_exposure(only)
-    with pytest.raises(InputError, match="choose one of casu, ccddata, decam, des, fits, hst"):
+    with pytest.raises(InputError, match="choose one of casu, ccddata, decam, des, generic, hst"):
         read_exposure(only, format="noao")
 
 

@@ -22,7 +22,7 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
 
 FORMAT_HELP = (
     "The frame's format, where the file's content misleads: rubin, lsst-images, decam, des, hst, jwst, roman, sdss, "
-    "casu, legacypipe, ccddata, fits; or plain (the first image, and nothing beside it)."
+    "casu, legacypipe, ccddata, generic; or plain (the first image, and nothing beside it)."
 )
 mask_planes_option = click.option(
     "--mask-planes",

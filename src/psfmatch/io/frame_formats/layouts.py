@@ -42,7 +42,7 @@ JWST = FrameFormat(
 )
 # what no other format takes: still with the planes that its neighbours hold by their names
 FITS = FrameFormat(
-    name="fits",
+    name="generic",
     title="a FITS file with an image, and perhaps its planes in extensions named MASK, DQ, ERR, VARIANCE, WEIGHT ...",
     recognises=lambda source: source.hdus is not None,
     read=fits_frame,

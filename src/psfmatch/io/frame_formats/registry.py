@@ -53,5 +53,7 @@ def read_frame(source: FrameSource, format: FrameFormat | None = None) -> Frame:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FormatError(f"{source.path}: is damaged, or not what it seems: {reason}") from error
-    titles = "; ".join(f"{known.name} ({known.title})" for known in FORMATS)
-    raise FormatError(f"{source.path}: no frame format takes it for its own: it is {source.seems()}. Known: {titles}")
+    names = ", ".join(known.name for known in FORMATS)
+    raise FormatError(
+        f"{source.path}: cannot be read as FITS, nor as a frame of another kind: it is {source.seems()}; known are {names}"
+    )
