@@ -55,5 +55,6 @@ def read_frame(source: FrameSource, format: FrameFormat | None = None) -> Frame:
         raise FormatError(f"{source.path}: is damaged, or not what it seems: {reason}") from error
     names = ", ".join(known.name for known in FORMATS)
     raise FormatError(
-        f"{source.path}: cannot be read as FITS, nor as a frame of another kind: it is {source.seems()}; known are {names}"
+        f"{source.path}: cannot be read as FITS, nor as a frame of another kind: it is {source.seems()}; "
+        f"known are {names}"
     )
