@@ -92,7 +92,7 @@ def _wcs(wcs: Any, shape: tuple[int, int], source: FrameSource) -> Any:
         from astropy.wcs import WCS
 
         box = ((-0.5, shape[1] - 0.5), (-0.5, shape[0] - 0.5))
-        with quiet():
+        with quiet(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of gwcs's own calls
             return WCS(wcs.to_fits_sip(bounding_box=box, max_pix_error=WCS_ERROR))
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
