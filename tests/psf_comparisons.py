@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.io import fits
 
+import lsst_files
 import psf_files
 from psfmatch.io import read_psf
 from psfmatch.models import as_psf
@@ -153,6 +154,30 @@ def sdss(path):
     return largest(pairs)
 
 
+def afw(path):
+    """The sum that upstream's code makes, written out."""
+    psf, pairs = read_psf(lsst_files.afw_file(path)), []
+    cube, (zero, scale) = lsst_files.CUBE.astype(float), lsst_files.CONTEXT
+    rows, columns = (
+        lsst_files.lanczos5(n, (np.arange(m) - m // 2) / 0.7 + n // 2)
+        for n, m in zip(cube.shape[1:], psf.shape, strict=True)
+    )
+    for x, y in PLACES:
+        terms = [1.0, (x - zero[0]) / scale[0], (y - zero[1]) / scale[1]]
+        stamp = rows @ np.tensordot(terms, cube, 1) @ columns.T
+        pairs.append((psf.stamps(x=x, y=y)[0], stamp / stamp.sum()))
+    return largest(pairs)
+
+
+def lsst_images(path):
+    """Piff, asked as upstream asks it: positions from 0, the stamp of unit sum."""
+    psf, model, pairs = read_psf(lsst_files.lsst_images_file(path)), lsst_files.piff_grid(), []
+    for x, y in PLACES:
+        drawn = model.draw(x, y, stamp_size=15, center=True).array
+        pairs.append((psf.stamps(x=x, y=y)[0], drawn / drawn.sum()))
+    return largest(pairs)
+
+
 def cube(path):
     psf = read_psf(psf_files.cube_file(path))
     low, high = psf_files.stamp(fwhm=3.0 + 0.3 + 0.08), psf_files.stamp(fwhm=3.0 + 0.3 + 1.0)
@@ -211,6 +236,8 @@ FILES = (
     Comparison("stpsf-grid", "STPSF, WebbPSF: a grid", "between the nodes of a grid", "photutils `GriddedPSFModel`",
                stpsf_grid),
     Comparison("sdss", "SDSS psField, `[r]`", "polynomials of row and column", "the recipe that SDSS publishes", sdss),
+    Comparison("afw", "Rubin's afw: PsfexPsf", POLYNOMIAL, "upstream's formula, written out", afw),
+    Comparison("lsst-images", "Rubin's lsst.images: Piff", POLYNOMIAL, "Piff, asked as upstream does", lsst_images),
     Comparison("cube", "FITS cube and table", "between the nodes of a grid", "its own planes", cube),
     Comparison("image", "FITS stamp", "nothing", "its own pixels", image),
     Comparison("psfmatch", "files of psfmatch", "as written", "what was written", own),

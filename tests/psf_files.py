@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+import lsst_files
 from psfmatch.psf import GaussianPSF, MoffatPSF
 
 STARS = 24
@@ -217,6 +218,8 @@ MAKERS = {
     "stdpsf": stdpsf_file,
     "stpsf": stpsf_file,
     "stpsf-grid": stpsf_grid_file,
+    "afw": lsst_files.afw_file,
+    "lsst-images": lsst_files.lsst_images_file,
     "cube": cube_file,
     "image": image_file,
 }

@@ -24,7 +24,7 @@ ROWS = (
     ("exposure", "stamps", "correlation"),
     ("models",),
     ("psf", "kernel", "wings", "stamp_noise"),
-    ("fields", "moments", "prepare"),
+    ("fields", "moments", "prepare", "nddata", "notebook"),
     ("geometry", "errors", "machine"),
 )
 # geometry raises the errors of errors, which imports nothing

@@ -228,7 +228,7 @@ TABLE = [
     ('read_psf(".")',
      FormatError, '.: not a file'),
     ('read_psf("moffat:fwhm=5", format="fits")',
-     InputError, "PSF format 'fits': choose one of cube, image, piff, psfex, psfmatch, sdss, stdpsf,"),
+     InputError, "PSF format 'fits': choose one of afw, cube, image, lsst-images, piff,"),
     # kernel
     ('MatchingKernel(np.ones((1, 4, 5)), Field.constant([1.0], BOX))',
      InputError, 'kernel shape (4, 5): both sides must be odd and positive'),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from psfmatch.geometry import Box, Position
     from psfmatch.inspection import FrameReport, PSFReport, inspect_file, inspect_psf
     from psfmatch.io import (
+        MaskConvention,
         PSFFormat,
         check_psf_format,
         psf_formats,
@@ -100,6 +101,7 @@ __all__ = [
     "Kaiser",
     "Lanczos",
     "Mask",
+    "MaskConvention",
     "MatchError",
     "Matched",
     "MatchingKernel",
@@ -161,7 +163,7 @@ _NAMES = {
     "fields": "Field",
     "geometry": "Box Position",
     "inspection": "FrameReport PSFReport inspect_file inspect_psf",
-    "io": "PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel read_psf "
+    "io": "MaskConvention PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel read_psf "
     "write_exposure write_kernel write_matched",
     "kernel": "MatchingKernel",
     "match": "Matched match matching_kernel planned_match",

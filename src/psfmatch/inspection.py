@@ -33,20 +33,20 @@ MARGIN = 0.02
 class PSFReport:
     """A PSF on a mesh of positions over its field.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Of the file or object.
     title : str
         What it is: the format, or the kind of object.
-    model : str
-        The class of the model.
     psf : PSF
+        The model.
     box : Box or None
         The field of the mesh; None: no field is known, or the PSF is constant.
     x, y : array, shape (n,)
         The mesh, rows first.
     stamps : array, shape (n, sy, sx)
+        The PSF there.
     fwhm : array, shape (n,)
         Of the profile, in pixels.
     ellipticity, angle : array, shape (n,)
@@ -73,6 +73,7 @@ class PSFReport:
 
     @property
     def model(self) -> str:
+        """The class of the model."""
         return type(self.psf).__name__
 
     @property
@@ -100,16 +101,18 @@ class PSFReport:
 class FrameReport:
     """A frame: its planes, mask, WCS and PSF.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Of the file.
     exposure : Exposure
+        What was read.
     noise : float or None
         The median standard deviation of a pixel, where there is a variance.
     counts : mapping of str to int
         Pixels in each mask plane that has any.
     psf : PSFReport or None
+        Of its PSF, where it has one.
     """
 
     name: str
@@ -173,6 +176,7 @@ def inspect_file(
     Returns
     -------
     PSFReport or FrameReport
+        What it is, and what was measured.
 
     Raises
     ------
@@ -236,6 +240,11 @@ def inspect_psf(
         What messages and tables call it.
     pixel_scale, wcs : optional
         As for `psfmatch.read_psf`.
+
+    Returns
+    -------
+    PSFReport
+        What was measured.
 
     Raises
     ------

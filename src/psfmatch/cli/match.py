@@ -15,7 +15,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.figures import print_outcomes, print_quality, solution_values
-from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, mask_planes_option, set_option
 
 if TYPE_CHECKING:
     from psfmatch.exposure import Exposure
@@ -40,12 +40,14 @@ PLANES = ("psf", "weight", "variance", "mask")
 @click.option("--weight", multiple=True, metavar="FILE", help="Inverse variance of the pixels.")
 @click.option("--variance", multiple=True, metavar="FILE", help="Variance of the pixels.")
 @click.option("--mask", multiple=True, metavar="FILE", help="Mask of the pixels.")
+@mask_planes_option
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--kernel-sum", type=float, default=1.0, show_default=True, help="The factor by which flux is scaled.")
 @set_option("solver", "convolver")
 @config_option(
-    "psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "memmap", "overwrite", "throw"
-)
+    "psf", "target", "output", "weight", "variance", "mask", "mask_planes", "format", "kernel_sum", "memmap",
+    "overwrite", "throw",
+)  # fmt: skip
 @click.option(
     "--memmap/--no-memmap",
     default=None,
@@ -60,9 +62,9 @@ PLANES = ("psf", "weight", "variance", "mask")
 )
 @verb
 def match(
-    console: Console, /, images: Sequence[Path], target: str, output: str, format_: str | None, kernel_sum: float,
-    settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool, throw: bool,
-    **planes: Sequence[str],
+    console: Console, /, images: Sequence[Path], target: str, output: str, mask_planes: str | None, format_: str | None,
+    kernel_sum: float, settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool,
+    throw: bool, **planes: Sequence[str],
 ) -> int:  # fmt: skip
     """Match the PSF of each IMAGE to one target PSF.
 
@@ -107,7 +109,9 @@ def match(
                 step(f"{image.name}: reading")
                 belongs = dict(zip(PLANES, given, strict=True))
                 mapped = _is_large(image) if memmap is None else memmap
-                exposure = psfmatch.read_exposure(image, format=format_, memmap=mapped, **belongs)
+                exposure = psfmatch.read_exposure(
+                    image, mask_planes=mask_planes, format=format_, memmap=mapped, **belongs
+                )
                 step(f"{image.name}: matching")
                 matched = psfmatch.planned_match(
                     exposure, target, solver=parts["solver"], kernel_sum=kernel_sum, throw=throw
@@ -209,8 +213,8 @@ def output_paths(images: Sequence[Path], output: str, *, several: bool, overwrit
 
 
 def _stem(image: Path) -> str:
-    """The file's name without what says that it is FITS."""
-    return re.sub(r"\.fits?(\.(gz|fz|bz2|xz))?$", "", image.name, flags=re.IGNORECASE)
+    """The file's name without what says of which kind it is."""
+    return re.sub(r"\.(fits?(\.(gz|fz|bz2|xz))?|asdf|json)$", "", image.name, flags=re.IGNORECASE)
 
 
 def _one_each(name: str, values: Sequence[str], count: int) -> list[str | None]:

@@ -106,6 +106,11 @@ def read_stamp(source: str | PathLike[str]) -> Stamp | None:
     (arcsec) or PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or
     CROTA2).  Cards of the primary header count where the extension has none.
 
+    Parameters
+    ----------
+    source : path or str
+        A FITS file.
+
     Returns
     -------
     Stamp or None

@@ -41,11 +41,11 @@ class SkyMap:
     error: float = 0.0
 
     @classmethod
-    def identity(cls, box: Box) -> Self:
-        """The plane of the pixels themselves."""
+    def identity(cls, box: Box, scale: float = 1.0) -> Self:
+        """The plane of the pixels themselves, each of which is ``scale`` units wide."""
         x, y = np.array([box.x0, box.x1, box.x0]), np.array([box.y0, box.y0, box.y1])
         values = np.stack([x, y, *np.outer([1.0, 0.0, 0.0, 1.0], np.ones(3))])
-        return cls(Field.fit(values, x=x, y=y, order=1, box=box))
+        return cls(Field.fit(scale * values, x=x, y=y, order=1, box=box))
 
     @classmethod
     def fit(cls, values: FloatArray, *, x: FloatArray, y: FloatArray, box: Box) -> Self:

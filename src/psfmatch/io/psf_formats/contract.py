@@ -42,6 +42,7 @@ def check_psf_format(format: PSFFormat, path: PathLike, *, options: PSFOptions |
     Parameters
     ----------
     format : PSFFormat
+        The format.
     path : path
         A sound file; ``name.fits[N4]`` where the format needs a choice.
     options : PSFOptions, optional

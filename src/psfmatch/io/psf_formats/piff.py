@@ -25,7 +25,7 @@ from psfmatch.models.objects import PiffPSF
 from psfmatch.models.sky import Polynomial, SkyGridPSF, SkyMap, SkyProfilePSF, SkyPSF
 from psfmatch.psf import PSF
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "Unknown", "basis_polynomial", "sky_psf"]
 
 LANCZOS = re.compile(r"(?:galsim\.)?Lanczos\((?:n=)?(\d+)(?:,\s*(?:conserve_dc=)?(True|False))?.*\)")
 PLACES = ("x", "y", "u", "v", "dudx", "dudy", "dvdx", "dvdy")
@@ -35,7 +35,7 @@ SINGLE = ("Simple", "SimplePSF")
 BY_CHIP = ("SingleChip", "SingleChipPSF")
 
 
-class _Unknown(Exception):
+class Unknown(Exception):
     """The tables hold what only piff itself can draw."""
 
 
@@ -66,7 +66,7 @@ def _read(source: PSFSource, options: PSFOptions) -> PSF:
     chip = _chip(source)
     try:
         return _from_tables(source, chip)
-    except _Unknown as why:
+    except Unknown as why:
         if options.allow_pickle:
             return _through_piff(source, chip)
         raise FormatError(
@@ -96,16 +96,16 @@ def _chip(source: PSFSource) -> int | str:
 def _from_tables(source: PSFSource, chip: int | str) -> SkyPSF:
     kind = _struct(source, "psf").get("type")
     if kind not in (*SINGLE, *BY_CHIP):
-        raise _Unknown(f"PSF is of type {kind}")
+        raise Unknown(f"PSF is of type {kind}")
     prefix = f"psf_{chip}" if kind in BY_CHIP else "psf"
     stars = _table(source, "psf_stars")
     if "CHIPNUM" in source.columns("psf_stars"):
         stars = stars[[_plain(c) == chip for c in stars["chipnum"]]]
     if not {key.upper() for key in PLACES} <= source.columns("psf_stars"):
-        raise _Unknown("stars are without their places on the sky")
+        raise Unknown("stars are without their places on the sky")
     parameters, by_pixels = _parameters(source, prefix)
     shared = {"sky": _sky(stars), "by_pixels": by_pixels}
-    return _model(_struct(source, f"{prefix}_model"), parameters, shared)
+    return sky_psf(_struct(source, f"{prefix}_model"), parameters, shared)
 
 
 def _sky(stars: Any) -> SkyMap:
@@ -121,15 +121,22 @@ def _sky(stars: Any) -> SkyMap:
     return sky
 
 
-def _model(struct: Mapping[str, Any], parameters: Polynomial, shared: Mapping[str, Any]) -> SkyPSF:
+def sky_psf(struct: Mapping[str, Any], parameters: Polynomial, shared: Mapping[str, Any]) -> SkyPSF:
+    """The model that Piff's options for it (``type``, ``scale``, ...) describe.
+
+    Raises
+    ------
+    Unknown
+        If only piff can draw it.
+    """
     kind = struct.get("type")
     if struct.get("fit_flux"):
-        raise _Unknown(f"{kind} has its flux fitted")
+        raise Unknown(f"{kind} has its flux fitted")
     if kind == "PixelGrid":
         # Files of version 0.2 do not name the function, which was Lanczos-3 then.
         match = LANCZOS.fullmatch(str(struct.get("interp", "Lanczos(3)")))
         if match is None:
-            raise _Unknown(f"PixelGrid is interpolated by {struct['interp']}")
+            raise Unknown(f"PixelGrid is interpolated by {struct['interp']}")
         step, size = float(struct["scale"]), int(struct["size"])
         return SkyGridPSF(
             parameters=_whole_grid(parameters, size, step), step=step, order=int(match[1]),
@@ -141,7 +148,7 @@ def _model(struct: Mapping[str, Any], parameters: Polynomial, shared: Mapping[st
         return SkyProfilePSF(parameters=parameters, **profile)
     if kind == "Moffat" and not struct.get("trunc"):
         return SkyProfilePSF(parameters=parameters, beta=float(struct["beta"]), **profile)
-    raise _Unknown(f"model is a {kind}{' that is truncated' if kind == 'Moffat' else ''}")
+    raise Unknown(f"model is a {kind}{' that is truncated' if kind == 'Moffat' else ''}")
 
 
 def _whole_grid(parameters: Polynomial, size: int, step: float) -> Polynomial:
@@ -177,20 +184,37 @@ def _parameters(source: PSFSource, prefix: str) -> tuple[Polynomial, bool]:
         return Polynomial(native(solution["mean"]).astype(float)[:, None], np.zeros((1, 2))), False
     if kind == "Polynomial":
         if struct.get("poly_type", "poly") != "poly":
-            raise _Unknown(f"Polynomial is of the type {struct['poly_type']}")
+            raise Unknown(f"Polynomial is of the type {struct['poly_type']}")
         return _listed(solution), False
     if kind != "BasisPolynomial":
-        raise _Unknown(f"interpolation is {kind}")
+        raise Unknown(f"interpolation is {kind}")
+    return basis_polynomial(struct, native(solution["q"])[0].astype(float))
+
+
+def basis_polynomial(struct: Mapping[str, Any], solution: FloatArray) -> tuple[Polynomial, bool]:
+    """The parameters that Piff's BasisPolynomial with these options and this solution (parameters, terms) gives.
+
+    Returns
+    -------
+    Polynomial
+    by_pixels : bool
+        Whether it is in the pixels' coordinates rather than the sky's.
+
+    Raises
+    ------
+    Unknown
+        If only piff can evaluate it.
+    """
     keys = tuple(struct.get("keys") or ("u", "v"))
     if keys not in (("u", "v"), ("x", "y")):
-        raise _Unknown(f"BasisPolynomial is in {', '.join(map(str, keys))}")
+        raise Unknown(f"BasisPolynomial is in {', '.join(map(str, keys))}")
     order, most = struct["order"], struct.get("max_order")
     orders = [int(n) for n in (order if isinstance(order, list) else [order, order])]
     if isinstance(most, str):
-        raise _Unknown(f"BasisPolynomial has the cross terms {most}")
+        raise Unknown(f"BasisPolynomial has the cross terms {most}")
     most = max(orders) if most is None else int(most)
     powers = np.array([(i, j) for i in range(orders[0] + 1) for j in range(orders[1] + 1) if i + j <= most])
-    return Polynomial(native(solution["q"])[0].astype(float), powers), keys == ("x", "y")
+    return Polynomial(solution, powers), keys == ("x", "y")
 
 
 def _listed(solution: Any) -> Polynomial:
