@@ -13,6 +13,7 @@ from psfmatch.cli.config import config
 from psfmatch.cli.demo import demo
 from psfmatch.cli.kernel import kernel
 from psfmatch.cli.match import match
+from psfmatch.cli.plot import plot
 from psfmatch.cli.target import target
 
 __all__ = ["main"]
@@ -44,5 +45,5 @@ def main() -> None:
     """
 
 
-for _verb in (match, kernel, apply, target, coadd, config, demo):
+for _verb in (match, kernel, apply, target, coadd, config, plot, demo):
     main.add_command(_verb)

@@ -1,5 +1,6 @@
 """Reading and writing: exposures, PSF models, kernels, noise and figures of merit."""
 
+from psfmatch.io.cells import read_cells, read_notes
 from psfmatch.io.exposures import read_exposure
 from psfmatch.io.kernels import correlation_hdus, read_correlation, read_kernel, read_quality, write_kernel
 from psfmatch.io.outputs import exposure_output, matched_output, write_exposure, write_matched
@@ -11,9 +12,11 @@ __all__ = [
     "correlation_hdus",
     "exposure_output",
     "matched_output",
+    "read_cells",
     "read_correlation",
     "read_exposure",
     "read_kernel",
+    "read_notes",
     "read_psf",
     "read_psf_pair",
     "read_quality",
