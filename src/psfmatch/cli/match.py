@@ -52,6 +52,11 @@ PLANES = ("psf", "weight", "variance", "mask")
     help="Leave the pixels in the files and convolve strip by strip, in little memory, to the same result.  Default: "
     "where the image's file is larger than an eighth of the memory.  Compressed files are still read as a whole.",
 )
+@click.option(
+    "--debug", "-d", is_flag=True,
+    help="Import debug.py from the Python path, as Rubin's tasks do, and show what it asks for: in DS9 where one runs, "
+    "in windows, or as PNG files beside the output.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 @click.option(
     "--throw/--no-throw",
@@ -62,7 +67,7 @@ PLANES = ("psf", "weight", "variance", "mask")
 def match(
     console: Console, /, images: Sequence[Path], target: str, output: str, format_: str | None, kernel_sum: float,
     settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool, throw: bool,
-    **planes: Sequence[str],
+    debug: bool, **planes: Sequence[str],
 ) -> int:  # fmt: skip
     """Match the PSF of each IMAGE to one target PSF.
 
@@ -89,7 +94,10 @@ def match(
       negative flux  sum of the kernel's negative pixels
     """
     import psfmatch
+    from psfmatch.display import load_debug, show
 
+    if debug:
+        load_debug()
     parts = build(config, settings, "solver", "convolver")
     several = len(images) > 1
     images = _without_psfs(images)
@@ -115,6 +123,8 @@ def match(
                 step(f"{image.name}: convolving and writing")
                 out.parent.mkdir(parents=True, exist_ok=True)
                 _convolve(exposure, matched, out, parts["convolver"], mapped=mapped, overwrite=overwrite)
+                if debug:
+                    console.note(_shown(show(matched, before=exposure, folder=out.parent)))
                 good = matched.solution.outcome.ok
                 matches[_stem(image)] = matched
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
@@ -137,6 +147,12 @@ def match(
         console.line(f"{count} of {len(images)} images matched")
     console.result({"command": "match", "ok": code == OK, "target": target, "images": reports})
     return code
+
+
+def _shown(count: int) -> str:
+    if count:
+        return f"debug display: {count} frames"
+    return "debug display: debug.py asks for nothing (display, and one of displaySpatialCells, displayCandidates ...)"
 
 
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
