@@ -325,6 +325,6 @@ def test_files_without_cells(tmp_path):
     with fits.open(tmp_path / "m.fits") as hdus:
         del hdus["CELLS"]
         hdus[0].header["NEXTEND"] -= 1
-        hdus.writeto(tmp_path / "early.fits")
+        hdus.writeto(tmp_path / "early.fits", checksum=True)
     with pytest.raises(FormatError, match="to be matched again"):
         read_matched(tmp_path / "early.fits")

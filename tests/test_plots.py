@@ -105,7 +105,7 @@ def test_psf_field_has_the_measured_widths(matched):
         np.asarray(dots.get_array()), [psfmatch.moments.fwhm(s) for s in cells.science], rtol=1e-6
     )
     (after,) = right.collections
-    assert np.median(np.asarray(after.get_array())) == pytest.approx(psfmatch.moments.fwhm(cells.target[0]), rel=0.01)
+    assert np.median(np.asarray(after.get_array())) == pytest.approx(psfmatch.moments.fwhm(cells.target[0]), rel=0.015)
 
 
 def test_whiskers_lie_along_the_long_axis():

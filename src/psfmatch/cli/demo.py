@@ -107,7 +107,8 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
     console.result(
         {
             "command": "demo", "ok": code == OK, "target": TARGET, "target_fwhm": TARGET_FWHM, "seconds": seconds,
-            "picture": picture, "images": {name: _values(result) for name, result in results.items()},
+            "picture": picture, "steps": console.seconds(),
+            "images": {name: _values(result) for name, result in results.items()},
         }
     )  # fmt: skip
     return code

@@ -135,6 +135,7 @@ def match(
                 code = max(code, failure[0])
                 report["error"] = console.errors[-1]
             report["seconds"] = time.perf_counter() - begin
+            report["steps"] = console.seconds()
     print_quality(console, {name: matched.quality for name, matched in matches.items()})
     print_outcomes(console, {name: matched.solution for name, matched in matches.items()})
     if console.verbose:
@@ -180,13 +181,15 @@ def _is_large(image: Path) -> bool:
 def _convolve(exposure: Exposure, plan: Matched, out: Path, convolver: Any, *, mapped: bool, overwrite: bool) -> None:
     """Convolve an exposure as planned, and write it: strip by strip into the file, or as a whole."""
     import psfmatch
+    from psfmatch.machine import timed
 
     convolver = psfmatch.FFT() if convolver is None else convolver
     if mapped and isinstance(convolver, psfmatch.FFT):
-        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes:
+        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes, timed("convolved", "convolve"):
             psfmatch.convolve(exposure, plan.kernel, convolver=replace(convolver, out=planes))
         return
-    matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
+    with timed("convolved", "convolve"):
+        matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
     psfmatch.io.write_matched(replace(plan, exposure=matched), out, overwrite=overwrite)
 
 

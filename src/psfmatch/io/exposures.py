@@ -23,6 +23,7 @@ from psfmatch.io.fits import extension, image_hdus, is_image, open_fits, plane
 from psfmatch.io.headers import meta_of, origin_of, unit_of, wcs_of
 from psfmatch.io.masks import mask_from
 from psfmatch.io.psfs import read_psf, stored_psf
+from psfmatch.machine import timed
 from psfmatch.psf import PSF
 
 __all__ = ["FORMATS", "read_exposure"]
@@ -48,6 +49,7 @@ class _Plane:
     compressed: bool
 
 
+@timed("read", "io")
 def read_exposure(
     path: PathLike,
     *,

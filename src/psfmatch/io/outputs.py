@@ -48,6 +48,7 @@ from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
 from psfmatch.io.fits import BLOCK
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
+from psfmatch.machine import timed
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ Extensions = Callable[[], list[Any]]
 MAPPED_MASKS = ("u1", "i2", "i4", "i8")  # the others are stored with an offset
 
 
+@timed("wrote", "io")
 def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = False) -> None:
     """Write an exposure to one FITS file, from which `read_exposure` reads it back.
 
@@ -91,6 +93,7 @@ def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = Fals
     _write(exposure, path, lambda: _psf_hdus(exposure.psf), {}, overwrite=overwrite)
 
 
+@timed("wrote", "io")
 def write_matched(matched: Matched, path: PathLike, *, overwrite: bool = False) -> None:
     """Write a matched exposure with its kernel, target and figures of merit to one FITS file.
 
