@@ -14,7 +14,7 @@ from psfmatch.cli.match import _stem
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot", "save_figure"]
+__all__ = ["need_matplotlib", "plot", "save_figure"]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -73,7 +73,7 @@ def plot(
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise click.UsageError(f"nothing called {what!r} can be drawn{meant}; there are {', '.join(PLOTS)}, and all")
     names = list(PLOTS) if what == "all" else [what]
-    _need_matplotlib()
+    need_matplotlib()
     paths = _outputs(file, names, output, overwrite=overwrite)
     original = None if before is None else read_exposure(before)
     written: list[str] = []
@@ -93,7 +93,8 @@ def plot(
     return OK
 
 
-def _need_matplotlib() -> None:
+def need_matplotlib() -> None:
+    """Refuse to go on without it, and say how to get it."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

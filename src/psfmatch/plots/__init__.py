@@ -8,7 +8,7 @@ stretch of every image said beside it.
 from psfmatch.plots.candidates import candidate, growth
 from psfmatch.plots.catalogue import PLOTS, Plot, Subject
 from psfmatch.plots.field import cells, kernel_field, psf_field, quality_field
-from psfmatch.plots.kernels import frontier, frontier_of, kernel_basis, noise, transfer
+from psfmatch.plots.kernels import frontier, frontier_of, kernel_basis, noise, strength_of, transfer
 from psfmatch.plots.model import candidates, kernel_coefficients, kernel_spatial_model
 from psfmatch.plots.pairs import Pair, hardest, pair
 from psfmatch.plots.stars import BeforeAfter, before_after, star_pairs, stars
@@ -41,6 +41,7 @@ __all__ = [
     "quality_field",
     "star_pairs",
     "stars",
+    "strength_of",
     "style",
     "transfer",
 ]

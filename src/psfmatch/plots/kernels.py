@@ -32,7 +32,7 @@ from psfmatch.solve import Frontier
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["frontier", "frontier_of", "kernel_basis", "noise", "transfer"]
+__all__ = ["frontier", "frontier_of", "kernel_basis", "noise", "strength_of", "transfer"]
 
 MOST_TERMS, ACROSS = 12, 6
 AMPLIFIED = 1.05
@@ -210,7 +210,7 @@ def frontier(matched: Matched, *, number: int | None = None) -> Figure:
         *left.get_legend_handles_labels(), title="kernel size", loc="outside lower center", ncols=len(found.sizes),
         handlelength=1.2, columnspacing=0.9, title_fontsize=7,
     )  # fmt: skip
-    strength = _strength(matched, found, one)
+    strength = strength_of(matched, found, one)
     right.plot(found.sizes, found.residual[:, strength], "o-", ms=3.5, color=AFTER, label="residual")
     right.plot(found.sizes, found.noise_gain[:, strength], "s--", ms=3.5, color=BEFORE, label="noise gain")
     right.plot([size, size], [one.residual, one.noise_gain], "*", ms=10, color=MARK, mec=TARGET, mew=0.6, zorder=5)
@@ -225,7 +225,7 @@ def frontier(matched: Matched, *, number: int | None = None) -> Figure:
     return figure
 
 
-def _strength(matched: Matched, found: Frontier, one: Pair) -> int:
+def strength_of(matched: Matched, found: Frontier, one: Pair) -> int:
     """Which strength the match had; that of the kernel of its size with the nearest noise gain, where it had none."""
     own = matched.solution.statistics.get("strength")
     if matched.solution.statistics.get("solver") == "free-form" and own:
