@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import FloatArray
-from psfmatch.plots.style import AFTER, BEFORE, WIDTH, colour_bar, extent, frame, new_figure, style
+from psfmatch.plots.style import AFTER, BEFORE, WIDTH, colour_bar, extent, frame, new_figure, plain_log, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def coverage(exposure: Exposure, count: NDArray[np.integer[Any]]) -> Figure:
         count[::step, ::step], cmap="cividis", vmin=0, vmax=max(1, int(count.max())), extent=extent(box)
     )
     right.set_title(f"inputs in a pixel: median {int(np.median(count))}, at most {int(count.max())}")
-    colour_bar(figure, drawn, right, "inputs")
+    colour_bar(figure, drawn, right, "inputs", ticks=range(0, most + 1, max(1, most // 6)))
     frame(left, box)
     frame(right, box, y=False)
     return figure
@@ -79,6 +79,7 @@ def inputs(
     axes[1].set(xlabel="FWHM [arcsec]; dashed: coadd")
     axes[2].plot(residuals, y, "o", ms=4, color=AFTER)
     axes[2].set(xlabel="worst residual", xscale="log")
+    plain_log(axes[2].xaxis)
     for ax in axes:
         ax.grid(axis="x")
         ax.spines[["top", "right"]].set_visible(False)

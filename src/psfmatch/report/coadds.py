@@ -89,8 +89,7 @@ def coadd_page(
     digits = [k for k, key in enumerate(shown) if key not in ("name", "reason")]
     column = {key: np.array([row.get(key, np.nan) for row in used], float) for key in ("weight", "fwhm", "residual")}
     words = ", ".join(f"{row['name']} {100 * row['weight']:.1f} %" for row in used[:12])
-    center = correlation.box.center
-    gain = float(correlation.gains(x=center.x, y=center.y)[0])
+    factor = _aperture_factor(correlation)
     sections = {
         "verdict": ("Verdict", verdict_html(_verdict(count, correlation, rows))),
         "reached": ("Asked and reached", table(
@@ -100,7 +99,7 @@ def coadd_page(
              ("inputs", f"{len(used)} of {len(rows)}", "that were added, of those given"),
              ("inputs in a pixel", f"{int(np.median(count))}", f"median; at most {int(count.max())}, none in "
               f"{100 * float((count == 0).mean()):.2g} % of the pixels"),
-             ("noise", number(gain), "variance of a pixel, over that of an uncorrelated mean of the same inputs"),
+             ("aperture errors", f"× {factor:.2g}", "true error of a flux within 5 px, over that from the variance alone"),
              ("unit", exposure.unit or "—", "of the pixels")])),
         "inputs": ("Inputs", table("Every input", [COLUMNS[key][0] for key in shown], cells, numbers=digits)
                    + table("What the columns say", ("column", "what it is"), legend)
@@ -158,8 +157,7 @@ def _verdict(count: NDArray[Any], correlation: NoiseCorrelation, rows: Rows) -> 
     empty = float((count == 0).mean())
     if empty > 0:
         out.append(Finding("good", f"{100 * empty:.2g} % of the pixels have no input, and are flagged NO_DATA."))
-    center = correlation.box.center
-    factor = float(aperture_factors(correlation.stamps(x=center.x, y=center.y)[0], np.array([5.0]))[0])
+    factor = _aperture_factor(correlation)
     out.append(
         Finding(
             "good", f"The error of a flux within 5 px is {factor:.2g} times what the variance alone says; the "
@@ -169,6 +167,12 @@ def _verdict(count: NDArray[Any], correlation: NoiseCorrelation, rows: Rows) -> 
     titles = {"good": "The coadd is good", "fair": "The coadd can be used; read the notes", "bad": "The coadd is empty"}
     found = Verdict(tuple(out))
     return Verdict(tuple(out), titles[found.level])
+
+
+def _aperture_factor(correlation: NoiseCorrelation, radius: float = 5.0) -> float:
+    """By how much correlation raises the error of an aperture's flux, at the middle of the grid."""
+    center = correlation.box.center
+    return float(aperture_factors(correlation.stamps(x=center.x, y=center.y)[0], np.array([radius]))[0])
 
 
 def _image(exposure: Exposure) -> tuple[str, dict[str, Any]]:
@@ -186,7 +190,7 @@ def _image(exposure: Exposure) -> tuple[str, dict[str, Any]]:
     html = f"""<div class="live wide" id="image-live" hidden>
 <p class="hint">Point at a pixel, or move over it with the arrow keys, to read its value above the sky
 ({sky:.4g}){every}.</p>
-<canvas id="image" tabindex="0" role="img" aria-label="image"></canvas>
+<canvas id="coadd-image" tabindex="0" role="img" aria-label="image"></canvas>
 <output id="image-value"></output>
 </div>
 """

@@ -204,7 +204,7 @@ difference is linear.</p>
 <div class="pictures">{_canvases(parts)}</div>
 </div>
 <p id="candidate-summary" aria-live="polite"></p>
-<output id="candidate-value" for="candidate"></output>
+<output id="candidate-value"></output>
 </div>
 """
     return html, {"candidates": values, "hardest": [p.number for p in pairs].index(hardest.number)}
@@ -247,15 +247,15 @@ def _sizes(matched: Matched, hardest: Pair) -> tuple[str, dict[str, Any]]:
 with every pixel free and the strength {found.strengths[strength]:.0e} of smoothing. Residual and noise gain are to be
 small, both.</p>
 <div class="live" id="size-live" hidden>
-<div class="controls"><label for="size">Kernel size</label>
-<input type="range" id="size" min="0" max="{len(sizes) - 1}" step="1" value="{chosen}">
+<div class="controls"><label for="kernel-size">Kernel size</label>
+<input type="range" id="kernel-size" min="0" max="{len(sizes) - 1}" step="1" value="{chosen}">
 <button type="button" id="size-reset">this match</button></div>
-<output id="size-words" for="size"></output>
+<output id="size-words" for="kernel-size"></output>
 <div class="two">
 {chart}
 <div class="pictures">{_canvases((("kernel", "kernel"), ("difference", "matched − target")))}</div>
 </div>
-<output id="size-value" for="size"></output>
+<output id="size-value"></output>
 </div>
 """
     return html, {"sizes": values, "chosen": chosen}

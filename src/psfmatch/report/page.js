@@ -119,7 +119,7 @@
 
   if (data.sizes) {
     const root = byId("size-live");
-    const slider = byId("size");
+    const slider = byId("kernel-size");
     const shown = pictures(root, byId("size-value"));
     const worst = Math.max(...data.sizes.map((s) => peakOf(s.difference)));
     const move = (index) => {
@@ -140,7 +140,7 @@
 
   if (data.image) {
     const root = byId("image-live");
-    const picture = new Picture(byId("image"), byId("image-value"), {
+    const picture = new Picture(byId("coadd-image"), byId("image-value"), {
       signed: false, unit: data.image.unit, linear: data.image.linear, originX: data.image.x0, originY: data.image.y0,
     });
     picture.show(data.image, data.image.peak, "image");

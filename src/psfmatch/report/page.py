@@ -91,9 +91,9 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *
         + "</tr>"
         for row in rows
     )
-    words = escape(caption)
+    words, many = escape(caption), " many" * (len(columns) > 3)
     return (
-        f'<div class="scroll" role="region" aria-label="{words}" tabindex="0"><table><caption>{words}</caption>'
+        f'<div class="scroll{many}" role="region" aria-label="{words}" tabindex="0"><table><caption>{words}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
