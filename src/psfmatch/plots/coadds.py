@@ -47,6 +47,7 @@ def coverage(exposure: Exposure, count: NDArray[np.integer[Any]]) -> Figure:
         count[::step, ::step], cmap="cividis", vmin=0, vmax=max(1, int(count.max())), extent=extent(box)
     )
     right.set_title(f"inputs in a pixel: median {int(np.median(count))}, at most {int(count.max())}")
+    most = max(1, int(count.max()))
     colour_bar(figure, drawn, right, "inputs", ticks=range(0, most + 1, max(1, most // 6)))
     frame(left, box)
     frame(right, box, y=False)

@@ -99,7 +99,7 @@ def coadd_page(
              ("inputs", f"{len(used)} of {len(rows)}", "that were added, of those given"),
              ("inputs in a pixel", f"{int(np.median(count))}", f"median; at most {int(count.max())}, none in "
               f"{100 * float((count == 0).mean()):.2g} % of the pixels"),
-             ("aperture errors", f"× {factor:.2g}", "true error of a flux within 5 px, over that from the variance alone"),
+             ("aperture errors", f"× {factor:.2g}", "error of a flux within 5 px, over that from the variance alone"),
              ("unit", exposure.unit or "—", "of the pixels")])),
         "inputs": ("Inputs", table("Every input", [COLUMNS[key][0] for key in shown], cells, numbers=digits)
                    + table("What the columns say", ("column", "what it is"), legend)
