@@ -184,7 +184,7 @@ def _draw(results: Sequence[Result], path: Path) -> Path | None:
     pairs = [
         BeforeAfter(r.title, r.exposure, r.matched.exposure, r.star, r.after, target_fwhm=TARGET_FWHM) for r in results
     ]
-    before_after(pairs).savefig(path, dpi=100)
+    before_after(pairs).savefig(path, dpi=160)
     return path
 
 

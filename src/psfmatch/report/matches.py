@@ -21,7 +21,7 @@ from psfmatch.report.verdict import verdict
 
 __all__ = ["match_page"]
 
-MOST_CANDIDATES = 25
+MOST_CANDIDATES = 36
 HALF = 15
 
 

@@ -102,7 +102,12 @@ def _truth(matched: Matched) -> Finding:
         return Finding(
             "bad", text, "Compare sizes and strengths in “Kernel size”: " + _more_room(matched.solution.statistics)
         )
-    return Finding("good" if worst["ee_error"] <= SMALL_EE else "fair", text)
+    if worst["ee_error"] <= SMALL_EE:
+        return Finding("good", text)
+    said = matched.solution.outcome is Outcome.TOLERANCE_NOT_REACHED
+    classical = matched.solution.statistics.get("solver") == "alard-lupton"
+    better = "FreeForm, the default solver, has no basis that limits it."
+    return Finding("fair", text, better if classical else "" if said else _more_room(matched.solution.statistics))
 
 
 def _noise(matched: Matched, notes: Any) -> Finding:
