@@ -133,7 +133,6 @@ def load_debug() -> None:
 
 def _lsst_debug() -> types.ModuleType:
     """A stand-in for Rubin's module."""
-    module: Any = types.ModuleType("lsstDebug", "Debug variables, as Rubin's module of this name has them.")
-    module.Info = module.getInfo = Info
-    module.frame = 1
+    module = types.ModuleType("lsstDebug", "Debug variables, as Rubin's module of this name has them.")
+    vars(module).update(Info=Info, getInfo=Info, frame=1)
     return module
