@@ -67,6 +67,16 @@ def read_cells(path: PathLike) -> SpatialCellSet:
 
     The stamps have the precision of float32, on a frame that holds the larger of the two.
 
+    Parameters
+    ----------
+    path : path or str
+        A matched exposure.
+
+    Returns
+    -------
+    SpatialCellSet
+        With the positions where no PSF could be evaluated, and why.
+
     Raises
     ------
     FileNotFoundError
@@ -120,6 +130,18 @@ def statistics_hdus(statistics: Mapping[str, Any]) -> list[Any]:
 
 def read_notes(path: PathLike) -> tuple[str, dict[str, Any]]:
     """The name of the outcome, and the statistics, of a matched exposure.
+
+    Parameters
+    ----------
+    path : path or str
+        A matched exposure.
+
+    Returns
+    -------
+    str
+        The name of the `Outcome`.
+    dict
+        What the solver noted, by its names; NaN where a number was not known.
 
     Raises
     ------

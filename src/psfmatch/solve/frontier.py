@@ -37,6 +37,7 @@ class Frontier:
     residual, noise_gain : array, shape (n, m)
         ``norm2(K*S - T) / norm2(T)`` and ``sum K^2``.
     kernels : tuple of arrays, n of shape (m, size, size)
+        The kernels, for every size those of all strengths.
     """
 
     sizes: FloatArray
@@ -58,6 +59,12 @@ class Frontier:
         sizes : sequence of int
             Odd.
         strengths : sequence of float
+            Tikhonov weights in units of ``sum T^2``, from smooth to sharp.
+
+        Returns
+        -------
+        Frontier
+            With ``len(sizes)`` rows and ``len(strengths)`` columns.
 
         Raises
         ------
