@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         write_matched,
     )
     from psfmatch.kernel import MatchingKernel
-    from psfmatch.match import Matched, match, matching_kernel, planned_match
+    from psfmatch.match import Matched, match, matching_kernel, planned_match, read_matched
     from psfmatch.noise import NoiseCorrelation, aperture_variance, psf_flux_variance, weighted_variance
     from psfmatch.psf import (
         PSF,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Clipping,
         Fourier,
         FreeForm,
+        Frontier,
         Outcome,
         Padding,
         Regularization,
@@ -91,6 +92,7 @@ __all__ = [
     "Fourier",
     "FrameReport",
     "FreeForm",
+    "Frontier",
     "FunctionPSF",
     "GaussianPSF",
     "Grid",
@@ -145,6 +147,7 @@ __all__ = [
     "read_correlation",
     "read_exposure",
     "read_kernel",
+    "read_matched",
     "read_psf",
     "target_cost",
     "warp",
@@ -166,11 +169,11 @@ _NAMES = {
     "io": "MaskConvention PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel read_psf "
     "write_exposure write_kernel write_matched",
     "kernel": "MatchingKernel",
-    "match": "Matched match matching_kernel planned_match",
+    "match": "Matched match matching_kernel planned_match read_matched",
     "noise": "NoiseCorrelation aperture_variance psf_flux_variance weighted_variance",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
-    "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",
+    "solve": "PCA AlardLupton Clipping Fourier FreeForm Frontier Outcome Padding Regularization Solution Solver",
     "stamps": "Stamp",
     "target": "TargetCost common_target target_cost",
     "warp": "Grid Interpolation Kaiser Lanczos Transform WarpedPSF warp",

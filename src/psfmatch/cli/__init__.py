@@ -14,6 +14,8 @@ from psfmatch.cli.demo import demo
 from psfmatch.cli.inspect import inspect
 from psfmatch.cli.kernel import kernel
 from psfmatch.cli.match import match
+from psfmatch.cli.plot import plot
+from psfmatch.cli.report import report
 from psfmatch.cli.target import target
 
 __all__ = ["main"]
@@ -45,5 +47,5 @@ def main() -> None:
     """
 
 
-for _verb in (match, kernel, apply, target, coadd, inspect, config, demo):
+for _verb in (match, kernel, apply, target, coadd, inspect, config, plot, report, demo):
     main.add_command(_verb)

@@ -44,15 +44,21 @@ def apply(
       psfmatch apply image.fits kernel.fits -o matched.fits --set convolver.edge=nan
     """
     import psfmatch
+    from psfmatch.machine import timed
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
     convolver = build(config, settings, "convolver")["convolver"]
-    exposure = psfmatch.read_exposure(
-        image, weight=weight, variance=variance, mask=mask, mask_planes=mask_planes, format=format_
-    )
-    matched = psfmatch.convolve(exposure, psfmatch.io.read_kernel(kernel), convolver=convolver)
-    psfmatch.io.write_exposure(matched, output, overwrite=overwrite)
+    with console.steps(3) as step:
+        step(f"{image.name}: reading")
+        exposure = psfmatch.read_exposure(
+            image, weight=weight, variance=variance, mask=mask, mask_planes=mask_planes, format=format_
+        )
+        step(f"{image.name}: convolving")
+        with timed("convolved", "convolve"):
+            matched = psfmatch.convolve(exposure, psfmatch.io.read_kernel(kernel), convolver=convolver)
+        step(f"{image.name}: writing")
+        psfmatch.io.write_exposure(matched, output, overwrite=overwrite)
     console.line(f"wrote {output}")
-    console.result({"command": "apply", "ok": True, "output": str(output)})
+    console.result({"command": "apply", "ok": True, "output": str(output), "steps": console.seconds()})
     return OK

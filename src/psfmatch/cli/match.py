@@ -54,6 +54,11 @@ PLANES = ("psf", "weight", "variance", "mask")
     help="Leave the pixels in the files and convolve strip by strip, in little memory, to the same result.  Default: "
     "where the image's file is larger than an eighth of the memory.  Compressed files are still read as a whole.",
 )
+@click.option(
+    "--debug", "-d", is_flag=True,
+    help="Import debug.py from the Python path, as Rubin's tasks do, and show what it asks for: in DS9 where one runs, "
+    "in windows, or as PNG files beside the output.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 @click.option(
     "--throw/--no-throw",
@@ -64,7 +69,7 @@ PLANES = ("psf", "weight", "variance", "mask")
 def match(
     console: Console, /, images: Sequence[Path], target: str, output: str, mask_planes: str | None, format_: str | None,
     kernel_sum: float, settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool,
-    throw: bool, **planes: Sequence[str],
+    throw: bool, debug: bool, **planes: Sequence[str],
 ) -> int:  # fmt: skip
     """Match the PSF of each IMAGE to one target PSF.
 
@@ -91,7 +96,10 @@ def match(
       negative flux  sum of the kernel's negative pixels
     """
     import psfmatch
+    from psfmatch.display import load_debug, show
 
+    if debug:
+        load_debug()
     parts = build(config, settings, "solver", "convolver")
     several = len(images) > 1
     images = _without_psfs(images)
@@ -119,6 +127,8 @@ def match(
                 step(f"{image.name}: convolving and writing")
                 out.parent.mkdir(parents=True, exist_ok=True)
                 _convolve(exposure, matched, out, parts["convolver"], mapped=mapped, overwrite=overwrite)
+                if debug:
+                    console.note(_shown(show(matched, before=exposure, folder=out.parent)))
                 good = matched.solution.outcome.ok
                 matches[_stem(image)] = matched
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
@@ -129,6 +139,7 @@ def match(
                 code = max(code, failure[0])
                 report["error"] = console.errors[-1]
             report["seconds"] = time.perf_counter() - begin
+            report["steps"] = console.seconds()
     print_quality(console, {name: matched.quality for name, matched in matches.items()})
     print_outcomes(console, {name: matched.solution for name, matched in matches.items()})
     if console.verbose:
@@ -141,6 +152,12 @@ def match(
         console.line(f"{count} of {len(images)} images matched")
     console.result({"command": "match", "ok": code == OK, "target": target, "images": reports})
     return code
+
+
+def _shown(count: int) -> str:
+    if count:
+        return f"debug display: {count} frames"
+    return "debug display: debug.py asks for nothing (display, and one of displaySpatialCells, displayCandidates ...)"
 
 
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
@@ -168,13 +185,15 @@ def _is_large(image: Path) -> bool:
 def _convolve(exposure: Exposure, plan: Matched, out: Path, convolver: Any, *, mapped: bool, overwrite: bool) -> None:
     """Convolve an exposure as planned, and write it: strip by strip into the file, or as a whole."""
     import psfmatch
+    from psfmatch.machine import timed
 
     convolver = psfmatch.FFT() if convolver is None else convolver
     if mapped and isinstance(convolver, psfmatch.FFT):
-        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes:
+        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes, timed("convolved", "convolve"):
             psfmatch.convolve(exposure, plan.kernel, convolver=replace(convolver, out=planes))
         return
-    matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
+    with timed("convolved", "convolve"):
+        matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
     psfmatch.io.write_matched(replace(plan, exposure=matched), out, overwrite=overwrite)
 
 

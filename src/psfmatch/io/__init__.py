@@ -1,5 +1,6 @@
 """Reading and writing: exposures, PSF models, kernels, noise and figures of merit."""
 
+from psfmatch.io.cells import read_cells, read_notes
 from psfmatch.io.exposures import exposures_in, read_exposure
 from psfmatch.io.frame_formats import FrameFormat, frame_formats
 from psfmatch.io.kernels import correlation_hdus, read_correlation, read_kernel, read_quality, write_kernel
@@ -24,9 +25,11 @@ __all__ = [
     "mask_convention",
     "matched_output",
     "psf_formats",
+    "read_cells",
     "read_correlation",
     "read_exposure",
     "read_kernel",
+    "read_notes",
     "read_psf",
     "read_psf_pair",
     "read_quality",

@@ -21,6 +21,7 @@ from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSourc
 from psfmatch.io.frame_formats.registry import frame_format, frame_formats, read_frame
 from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
 from psfmatch.io.psfs import read_psf
+from psfmatch.machine import timed
 from psfmatch.nddata import inverse, negatives
 
 __all__ = ["FORMATS", "exposures_in", "read_exposure"]
@@ -29,6 +30,7 @@ FORMATS = tuple(sorted(known.name for known in frame_formats()))
 log = logging.getLogger("psfmatch.io")
 
 
+@timed("read", "io")
 def read_exposure(
     path: PathLike,
     *,
