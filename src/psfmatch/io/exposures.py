@@ -24,8 +24,9 @@ from psfmatch.io.masks import mask_from
 from psfmatch.io.psf_formats.own import stored_psf
 from psfmatch.io.psfs import read_psf
 
-__all__ = ["FORMATS", "read_exposure"]
+__all__ = ["FORMATS", "FROM_STARS", "read_exposure"]
 
+FROM_STARS = "stars"
 FORMATS = ("decam", "des", "hst", "jwst", "plain", "rubin")
 NAMES = {
     "image": ("IMAGE", "SCI"),
@@ -71,6 +72,8 @@ def read_exposure(
         * any other file: the first two-dimensional image in it.
     psf : PSF, path, words or object, optional
         See `read_psf`.  Its positions are those of the image's pixels, counted from 0 (plus the box's origin).
+        ``"stars"``: a model made from the image's own stars, see `psfmatch.psf_from_stars`, which says how good it is
+        in the log and warns where it is poor.
     variance, weight : path, optional
         A companion file with the variance, or with the inverse variance.
     mask : path, optional
@@ -137,9 +140,14 @@ def read_exposure(
         meta=meta,
     )
     model = psf if psf is not None else own_psf or beside.get("psf")
-    if model is not None:
+    exposure = _without_data(exposure, parts)
+    if isinstance(model, str) and model == FROM_STARS:
+        from psfmatch.stars import psf_from_stars
+
+        model = psf_from_stars(exposure).psf
+    elif model is not None:
         model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
-    return _without_data(exposure, parts).replace(psf=model)
+    return exposure.replace(psf=model)
 
 
 def _image_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
