@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "Console", "verb"]
+__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "UNDECIDED", "Console", "verb"]
 
-OK, NO_MATCH, BAD_INPUT = 0, 1, 2
+OK, NO_MATCH, BAD_INPUT, UNDECIDED = 0, 1, 2, 3
 
 
 def verb(function: Callable[..., int | None]) -> Callable[..., None]:

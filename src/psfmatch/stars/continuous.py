@@ -113,7 +113,8 @@ class ContinuousPSF:
         """What the radial functions and the splines add to the Moffat profile."""
 
         def values(dx: FloatArray, dy: FloatArray) -> FloatArray:
-            return self.radial_columns(dx, dy) @ self.radial + self.spline_columns(dx, dy) @ self.splines
+            splines = self.spline_columns(dx, dy) @ self.splines
+            return np.asarray(self.radial_columns(dx, dy) @ self.radial + splines)
 
         return self._table(values, self.reach, self.spacing / TABLE)
 

@@ -154,6 +154,7 @@ def psf_from_stars(
     Returns
     -------
     StarPSF
+        Its ``psf`` is the model.
 
     Raises
     ------

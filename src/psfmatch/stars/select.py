@@ -276,7 +276,7 @@ class _Scene:
         """The radii within which the wings of each source stand out of the noise."""
         alpha = 0.5 * usual / np.sqrt(2.0 ** (1.0 / WING_BETA) - 1.0)
         level = np.maximum(self.heights / (0.5 * self.noise), 1.0)
-        return np.clip(alpha * np.sqrt(level ** (1.0 / WING_BETA) - 1.0), 0.8 * usual, 8.0 * usual)
+        return np.asarray(np.clip(alpha * np.sqrt(level ** (1.0 / WING_BETA) - 1.0), 0.8 * usual, 8.0 * usual))
 
 
 def _disc(radius: float) -> int:
