@@ -18,7 +18,7 @@ ROWS = (
     ("report", "coadd", "lsst"),
     ("display",),
     ("target", "plots"),
-    ("match", "inspection"),
+    ("match", "inspection", "check"),
     ("solve", "convolve", "warp", "noise", "io"),
     ("quality", "stars"),
     ("cells",),
@@ -102,7 +102,7 @@ def test_names_are_listed_alike():
 
 
 def test_functions_stay_functions_whatever_is_imported_first():
-    """Three of them have the name of their module, which Python binds to the package once it is loaded."""
+    """Four of them have the name of their module, which Python binds to the package once it is loaded."""
     code = """
 import sys, psfmatch, importlib
 for first in {modules!r}:
@@ -110,7 +110,7 @@ for first in {modules!r}:
         del sys.modules[name]
     importlib.import_module(first)
     import psfmatch
-    for name in ("match", "convolve", "warp"):
+    for name in ("match", "convolve", "warp", "check"):
         importlib.import_module("psfmatch." + name)
         function = getattr(psfmatch, name)
         assert function is getattr(sys.modules["psfmatch." + name], name), first

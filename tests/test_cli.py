@@ -19,7 +19,7 @@ from psfmatch.io.exposures import FORMATS
 
 PSFEX = Path(__file__).parent / "data" / "DECam_00154912_12_psfcat.psf"
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
-VERBS = {"coadd", "match", "kernel", "apply", "target", "inspect", "plot", "report", "demo", "config"}
+VERBS = {"coadd", "match", "kernel", "apply", "check", "target", "inspect", "plot", "report", "demo", "config"}
 
 
 @pytest.fixture

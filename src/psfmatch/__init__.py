@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from psfmatch.check import Check, Deviation, Verdict, check
     from psfmatch.coadd import ClippedMean, Coadd, CoaddInput, Combined, Mean, Median, Recipe, coadd, combine
     from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
     from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         Solver,
     )
     from psfmatch.stamps import Stamp
+    from psfmatch.stars import HalfSplit, StarPSF, StarSelection, psf_from_stars
     from psfmatch.target import TargetCost, common_target, target_cost
     from psfmatch.warp import Grid, Interpolation, Kaiser, Lanczos, Transform, WarpedPSF, warp
 
@@ -78,12 +80,14 @@ __all__ = [
     "AlardLupton",
     "BasisPSF",
     "Box",
+    "Check",
     "ClippedMean",
     "Clipping",
     "Coadd",
     "CoaddInput",
     "Combined",
     "Convolver",
+    "Deviation",
     "Direct",
     "DoubleGaussianPSF",
     "Exposure",
@@ -97,6 +101,7 @@ __all__ = [
     "GaussianPSF",
     "Grid",
     "GridPSF",
+    "HalfSplit",
     "ImagePSF",
     "InputError",
     "Interpolation",
@@ -126,10 +131,14 @@ __all__ = [
     "Solution",
     "Solver",
     "Stamp",
+    "StarPSF",
+    "StarSelection",
     "TargetCost",
     "Transform",
+    "Verdict",
     "WarpedPSF",
     "aperture_variance",
+    "check",
     "check_psf_format",
     "coadd",
     "combine",
@@ -144,6 +153,7 @@ __all__ = [
     "planned_match",
     "psf_flux_variance",
     "psf_formats",
+    "psf_from_stars",
     "read_correlation",
     "read_exposure",
     "read_kernel",
@@ -159,6 +169,7 @@ __all__ = [
 
 # The rooms of these names, as the type checker reads them above.
 _NAMES = {
+    "check": "Check Deviation Verdict check",
     "coadd": "ClippedMean Coadd CoaddInput Combined Mean Median Recipe coadd combine",
     "convolve": "FFT Convolver Direct convolve convolve_many",
     "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
@@ -175,6 +186,7 @@ _NAMES = {
     "quality": "Quality measure_quality",
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Frontier Outcome Padding Regularization Solution Solver",
     "stamps": "Stamp",
+    "stars": "HalfSplit StarPSF StarSelection psf_from_stars",
     "target": "TargetCost common_target target_cost",
     "warp": "Grid Interpolation Kaiser Lanczos Transform WarpedPSF warp",
 }

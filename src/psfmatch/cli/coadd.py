@@ -27,7 +27,12 @@ __all__ = ["coadd"]
 @click.option(
     "--output", "-o", required=True, metavar="COADD.fits", type=click.Path(path_type=Path), help="The file to write."
 )
-@click.option("--psf", multiple=True, metavar="P", help="PSF of the images: once for all, or once for each.")
+@click.option(
+    "--psf",
+    multiple=True,
+    metavar="P",
+    help="PSF of the images: once for all, or once for each.  stars: made from the image's own.",
+)
 @click.option(
     "--target",
     "-t",

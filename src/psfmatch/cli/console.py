@@ -19,9 +19,9 @@ from typing import Any
 
 import click
 
-__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "Console", "verb"]
+__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "UNDECIDED", "Console", "verb"]
 
-OK, NO_MATCH, BAD_INPUT = 0, 1, 2
+OK, NO_MATCH, BAD_INPUT, UNDECIDED = 0, 1, 2, 3
 LOG = logging.getLogger("psfmatch.cli")
 USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 

@@ -28,7 +28,12 @@ PLANES = ("psf", "weight", "variance", "mask")
 
 @click.command(short_help="Give images the PSF of your choice.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--psf", multiple=True, metavar="P", help="The image's PSF: a file, or words.  Default: found beside it.")
+@click.option(
+    "--psf",
+    multiple=True,
+    metavar="P",
+    help="The image's PSF: a file, words, or stars (made from its own).  Default: found beside it.",
+)
 @click.option("--target", "-t", required=True, metavar="T", help="The PSF it shall have: a file, or words.")
 @click.option(
     "--output",
@@ -85,6 +90,7 @@ def match(
     Examples:
       psfmatch match image.fits --psf image.psf -t gaussian:fwhm=1.4arcsec -o matched.fits
       psfmatch match image.fits --weight image.weight.fits --psf image.psf -t moffat:fwhm=5,beta=3.5 -o out.fits
+      psfmatch match image.fits --psf stars -t moffat:fwhm=5,beta=3.5 -o matched.fits
       psfmatch match *.fits -t moffat:fwhm=5,beta=3.5 -o matched/
       psfmatch match image.fits --psf image.psf -t deep.psf -o out.fits --set solver.order=2
 
@@ -117,8 +123,8 @@ def match(
                 step(f"{image.name}: reading")
                 belongs = dict(zip(PLANES, given, strict=True))
                 mapped = _is_large(image) if memmap is None else memmap
-                exposure = psfmatch.read_exposure(
-                    image, mask_planes=mask_planes, format=format_, memmap=mapped, **belongs
+                exposure = read_with_psf(
+                    console, report, image, mask_planes=mask_planes, format=format_, memmap=mapped, **belongs
                 )
                 step(f"{image.name}: matching")
                 matched = psfmatch.planned_match(
@@ -158,6 +164,22 @@ def _shown(count: int) -> str:
     if count:
         return f"debug display: {count} frames"
     return "debug display: debug.py asks for nothing (display, and one of displaySpatialCells, displayCandidates ...)"
+
+
+def read_with_psf(
+    console: Console, report: dict[str, Any], image: Path, *, psf: str | None, **options: Any
+) -> Exposure:
+    """The exposure; of a PSF made from its stars, it is said how good that is."""
+    import psfmatch
+    from psfmatch.io.exposures import FROM_STARS
+
+    if psf != FROM_STARS:
+        return psfmatch.read_exposure(image, psf=psf, **options)
+    exposure = psfmatch.read_exposure(image, **options)
+    made = psfmatch.psf_from_stars(exposure)
+    console.line(f"{image.name}: {made}")
+    report["psf_from_stars"] = made.values
+    return exposure.replace(psf=made.psf)
 
 
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:

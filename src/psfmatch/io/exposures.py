@@ -24,8 +24,9 @@ from psfmatch.io.psfs import read_psf
 from psfmatch.machine import timed
 from psfmatch.nddata import inverse, negatives
 
-__all__ = ["FORMATS", "exposures_in", "read_exposure"]
+__all__ = ["FORMATS", "FROM_STARS", "exposures_in", "read_exposure"]
 
+FROM_STARS = "stars"
 FORMATS = tuple(sorted(known.name for known in frame_formats()))
 log = logging.getLogger("psfmatch.io")
 
@@ -59,6 +60,8 @@ def read_exposure(
         * any other FITS file: the first two-dimensional image in it.
     psf : PSF, path, words or object, optional
         See `read_psf`.  Its positions are those of the image's pixels, counted from 0 (plus the box's origin).
+        ``"stars"``: a model made from the image's own stars, see `psfmatch.psf_from_stars`, which says how good it is
+        in the log and warns where it is poor.
     variance, weight : path, optional
         A companion file with the variance, or with the inverse variance.
     mask : path, optional
@@ -113,7 +116,11 @@ def read_exposure(
     frame = replace(frame, planes={**frame.planes, **planes})
     exposure = _exposure(frame, convention or _convention(frame, chosen, mask))
     model = psf if psf is not None else frame.psf or beside.get("psf")
-    if model is not None:
+    if isinstance(model, str) and model == FROM_STARS:
+        from psfmatch.stars import psf_from_stars
+
+        model = psf_from_stars(exposure).psf
+    elif model is not None:
         model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
     return exposure.replace(psf=model)
 

@@ -7,6 +7,7 @@ stretch of every image said beside it.
 
 from psfmatch.plots.candidates import candidate, growth
 from psfmatch.plots.catalogue import PLOTS, Plot, Subject
+from psfmatch.plots.check import check_figure
 from psfmatch.plots.field import cells, kernel_field, psf_field, quality_field
 from psfmatch.plots.kernels import frontier, frontier_of, kernel_basis, noise, strength_of, transfer
 from psfmatch.plots.model import candidates, kernel_coefficients, kernel_spatial_model
@@ -28,6 +29,7 @@ __all__ = [
     "candidate",
     "candidates",
     "cells",
+    "check_figure",
     "frontier",
     "frontier_of",
     "growth",

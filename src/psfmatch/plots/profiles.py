@@ -1,4 +1,4 @@
-"""Profiles of images: means on circles, and the flux within them."""
+"""Shapes and profiles: ellipses, means on circles, and the flux within them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 
 from psfmatch.geometry import FloatArray
 
-__all__ = ["growth_curve", "rings"]
+__all__ = ["ellipse", "growth_curve", "rings"]
 
 
 def rings(image: FloatArray, x: float, y: float, half: int) -> tuple[FloatArray, FloatArray]:
@@ -23,3 +23,12 @@ def growth_curve(radii: FloatArray, mean: FloatArray) -> FloatArray:
     """The share of the flux within each radius of that within the last, from the mean on circles."""
     flux = np.concatenate([[0.0], np.cumsum(0.5 * (mean[1:] + mean[:-1]) * np.diff(radii**2))])
     return np.asarray(flux / flux[-1])
+
+
+def ellipse(fwhm: float, ellipticity: float, angle: float) -> tuple[FloatArray, FloatArray]:
+    """The contour at half maximum, about the origin."""
+    t = np.linspace(0.0, 2.0 * np.pi, 181)
+    stretch = np.sqrt(1.0 - ellipticity)
+    u, v = 0.5 * fwhm / stretch * np.cos(t), 0.5 * fwhm * stretch * np.sin(t)
+    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    return u * c - v * s, u * s + v * c

@@ -12,7 +12,7 @@ from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import FloatArray
 from psfmatch.match import Matched
-from psfmatch.plots.profiles import growth_curve, rings
+from psfmatch.plots.profiles import ellipse, growth_curve, rings
 from psfmatch.plots.style import AFTER, BEFORE, TARGET, new_figure, style
 from psfmatch.psf import ImagePSF
 from psfmatch.stars import Star, find_stars, fit_moffat, usable_pixels
@@ -162,23 +162,14 @@ def _cutouts(left: Axes, right: Axes, pair: BeforeAfter, half: int) -> None:
             extent=(box.x0 - 0.5 - star.x, box.x1 - 0.5 - star.x, box.y0 - 0.5 - star.y, box.y1 - 0.5 - star.y),
         )  # fmt: skip
         ax.set_facecolor("0.75")
-        ax.plot(*_ellipse(pair.target_fwhm, 0.0, 0.0), color="white", lw=1.0, ls=(0, (2, 2)))
-        ax.plot(*_ellipse(star.fwhm, star.ellipticity, star.angle), color="white", lw=1.1)
+        ax.plot(*ellipse(pair.target_fwhm, 0.0, 0.0), color="white", lw=1.0, ls=(0, (2, 2)))
+        ax.plot(*ellipse(star.fwhm, star.ellipticity, star.angle), color="white", lw=1.1)
         ax.text(
             0.04, 0.955, f"FWHM {star.fwhm:.2f} px", transform=ax.transAxes, va="top", color="white", fontsize=7,
             bbox={"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": "none"},
         )  # fmt: skip
         ax.set(xlim=(-half - 0.5, half + 0.5), ylim=(-half - 0.5, half + 0.5))
         ax.set(xticks=(-10, 0, 10), yticks=(-10, 0, 10))
-
-
-def _ellipse(fwhm: float, ellipticity: float, angle: float) -> tuple[FloatArray, FloatArray]:
-    """The contour at half maximum, about the origin."""
-    t = np.linspace(0.0, 2.0 * np.pi, 181)
-    stretch = np.sqrt(1.0 - ellipticity)
-    u, v = 0.5 * fwhm / stretch * np.cos(t), 0.5 * fwhm * stretch * np.sin(t)
-    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    return u * c - v * s, u * s + v * c
 
 
 def _profile(ax: Axes, pair: BeforeAfter, half: int) -> None:
