@@ -67,8 +67,6 @@ class Mask:
         bits = sorted(planes.values())
         if len(set(bits)) != len(bits) or (bits and not 0 <= bits[0] <= bits[-1] < 63):
             raise InputError(f"mask planes {planes}: every plane needs a bit of its own, 0 to 62")
-        if bits and bits[-1] >= 8 * array.dtype.itemsize:
-            raise InputError(f"mask planes {planes}: an array of {array.dtype} has no bit {bits[-1]}; widen it")
         object.__setattr__(self, "array", frozen(_native(array)))
         object.__setattr__(self, "planes", MappingProxyType(planes))
 
