@@ -18,16 +18,17 @@ the kernels in the block, each with its own surface over the output: one transfo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import mixed, norms, scaled, transforms
+from psfmatch.convolve.arrays import complex_type, mixed, norms, scaled, transforms
 from psfmatch.convolve.blocks import Batch, Blocks
+from psfmatch.convolve.polynomials import axis_terms, from_input_column, nodes
 from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
@@ -86,8 +87,8 @@ class LocalKernel:
         """The terms that any of the blocks needs."""
         raise NotImplementedError
 
-    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
-        """The sum of the terms' convolutions, their images given as transforms (n, m, fy, fx)."""
+    def _summed(self, cut: Any, terms: _Terms, precise: NDArray[np.bool_]) -> Any:
+        """The sum of the terms' convolutions, some of them in double precision."""
         raise NotImplementedError
 
     def add_pixels(self, out: Any, place: tuple[int, int], pixels: Sequence[tuple[int, int, float]]) -> None:
@@ -150,23 +151,11 @@ class LocalKernel:
         floor : array, shape (n, 1, 1)
             The least brightness in the block that errors are to be compared with.
         """
-        xp = self.xp
         terms = self._terms(batch)
         precise = np.zeros(len(terms.pairs), bool)
-        if self.dtype != xp.float64:
+        if self.dtype != self.xp.float64:
             precise = ~_negligible(self._rounding(cut, floor, terms).max(axis=0) ** 2, ACCURACY**2)
-        if not precise.any():
-            return self._single(cut, batch, terms)
-        some = terms.chosen(precise)
-        if len(self.basis) <= MANY:
-            images = mixed(xp, self._array(some.weights, xp.float64), self._fine_spectra)
-        else:
-            images = self._forward(self._array(np.tensordot(some.weights, self.basis, axes=1), xp.float64))
-        total = xp.asarray(self._summed(xp.asarray(cut, dtype=xp.float64), some, images), dtype=self.dtype)
-        if not precise.all():
-            some = terms.chosen(~precise)
-            total += self._summed(cut, some, mixed(xp, self._array(some.weights), self.spectra))
-        return total
+        return self.xp.asarray(self._summed(cut, terms, precise), dtype=self.dtype)
 
     def _rounding(self, cut: Any, floor: Any, terms: _Terms) -> FloatArray:
         """The terms' rounding errors in single precision, in units of the floor: shape (n, terms)."""
@@ -185,9 +174,34 @@ class LocalKernel:
         """The transforms of the basis in double precision."""
         return self._forward(self._array(self.basis, self.xp.float64))
 
-    def _single(self, cut: Any, batch: Batch, terms: _Terms) -> Any:
-        """All terms in the planes' own precision."""
-        return self._summed(cut, terms, mixed(self.xp, self._array(terms.weights), self.spectra))
+    def _levels(self, terms: _Terms, precise: NDArray[np.bool_]) -> Iterator[_Level]:
+        """The terms in double precision, and then the others."""
+        for dtype, chosen in ((self.xp.float64, precise), (self.dtype, ~precise)):
+            if chosen.any():
+                pairs = [pair for pair, flag in zip(terms.pairs, chosen, strict=True) if flag]
+                yield _Level(dtype, pairs, self._images(terms, chosen, dtype))
+
+    def _images(self, terms: _Terms, chosen: NDArray[np.bool_], dtype: Any) -> list[Any]:
+        """The transforms of some terms' images, each (n, fy, fx), or (1, fy, fx) where they are alike."""
+        weights = terms.weights[:, chosen]
+        if dtype == self.dtype:
+            images = mixed(self.xp, self._array(weights), self.spectra)
+        elif len(self.basis) <= MANY:
+            images = mixed(self.xp, self._array(weights, dtype), self._fine_spectra)
+        else:
+            images = self._forward(self._array(np.tensordot(weights, self.basis, axes=1), dtype))
+        return [images[:, k, ...] for k in range(images.shape[1])]
+
+    def _spectra(self, cut: Any, p: Any, wanted: set[int], dtype: Any, known: dict[int, Any]) -> dict[int, Any]:
+        """The transforms of the cut times some p_m; those known in higher precision are rounded."""
+        kind = complex_type(self.xp, dtype)
+        out = {m: self.xp.asarray(known[m], dtype=kind) for m in wanted & known.keys()}
+        rest = sorted(wanted - known.keys())
+        if rest:
+            cut = self.xp.asarray(cut, dtype=dtype)[:, None, ...]
+            spectra = self._forward(cut if rest == [0] else cut * self._array(p[:, rest, ...], dtype))
+            out |= {m: spectra[:, k, ...] for k, m in enumerate(rest)}
+        return out
 
     def _forward(self, images: Any) -> Any:
         """The transforms of images (..., sy, sx), zero beyond."""
@@ -201,51 +215,61 @@ class PolynomialKernel(LocalKernel):
         self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
     ) -> None:
         super().__init__(kernel, blocks, tolerance, xp, dtype, device)
-        images, box = _from_input_column(kernel), kernel.box
+        images, box = from_input_column(kernel), kernel.box
         moved = MatchingKernel(images, Field(np.eye(len(images)), box)).compressed(SHARE * tolerance)
         self.basis, self.table = moved.basis, moved.weights.table
         self.spectra = self._forward(self._array(moved.basis))
         read = [blocks.x.read(k) for k in range(blocks.x.count)]
         put = [blocks.y.positions(k) for k in range(blocks.y.count)]
-        self.columns = [_axis_terms(p, moved.weights.terms_along(x=_nodes(p, moved), y=[0.0])[0]) for p in read]
-        self.rows = [_axis_terms(p, moved.weights.terms_along(x=[0.0], y=_nodes(p, moved))[1]) for p in put]
+        self.columns = [axis_terms(p, moved.weights.terms_along(x=nodes(p, moved), y=[0.0])[0]) for p in read]
+        self.rows = [axis_terms(p, moved.weights.terms_along(x=[0.0], y=nodes(p, moved))[1]) for p in put]
         self._known: dict[int, _Row] = {}
-        self.pairs = [(j, i) for i, j in term_degrees(kernel.weights.order)]
-        self.images = None
-        if len(self.pairs) <= MANY:
-            self.images = self._forward(self._array(images))[None, ...]
-            self.field_x = [moved.weights.terms_along(x=p, y=[0.0])[0] for p in read]
-            self.field_y = [moved.weights.terms_along(x=[0.0], y=p)[1] for p in put]
+        self.own: _OwnTerms | None = None
+        if len(images) <= MANY:
+            self.own = _OwnTerms(
+                [(j, i) for i, j in term_degrees(kernel.weights.order)],
+                images,
+                self._forward(self._array(images)),
+                [moved.weights.terms_along(x=[0.0], y=p)[1] for p in put],
+                [moved.weights.terms_along(x=p, y=[0.0])[0] for p in read],
+            )
 
-    def _single(self, cut: Any, batch: Batch, terms: _Terms) -> Any:
-        if self.images is None or len(terms.pairs) < len(self.pairs):
-            return super()._single(cut, batch, terms)
-        # Where all terms are needed, those of the whole field do as well, and are the same in every block.
-        p = np.stack([self.field_x[column] for _, column in batch])[:, :, None, :]
-        q = np.stack([self.field_y[row] for row, _ in batch])[:, :, :, None]
-        return self._summed(cut, _Terms(self.pairs, terms.weights, terms.heights, q, p), self.images)
-
-    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
+    def _summed(self, cut: Any, terms: _Terms, precise: NDArray[np.bool_]) -> Any:
         y, x, fft = self.blocks.y, self.blocks.x, self.fft
-        q, p = self._array(terms.q, cut.dtype), self._array(terms.p, cut.dtype)
-        used = sorted({m for _, m in terms.pairs})
-        spectra = self._forward(cut[:, None, ...] * p[:, used, ...] if used != [0] else cut[:, None, ...])
-        rows = sorted({j for j, _ in terms.pairs})
-        products: list[Any] = [None] * len(rows)
-        for k, (j, m) in enumerate(terms.pairs):
-            at = rows.index(j)
-            products[at] = _added(products[at], spectra[:, used.index(m), ...] * images[:, k, ...])
-        # What wraps falls into the kernel's margin, which is cut off.
-        strips = fft.ifft(self.xp.stack(products, axis=1), axis=2)[:, :, y.kernel - 1 :, :]
+        spectra: dict[int, Any] = {}
+        products: dict[int, Any] = {}
+        for level in self._levels(terms, precise):
+            spectra = self._spectra(cut, terms.p, {m for _, m in level.pairs}, level.dtype, spectra)
+            sums: dict[int, Any] = {}
+            for (j, m), image in zip(level.pairs, level.images, strict=True):
+                sums[j] = _added(sums.get(j), spectra[m] * image)
+            products |= {j: _added(products.get(j), total) for j, total in sums.items()}
         total = None
-        for at, j in enumerate(rows):
-            image = strips[:, at, ...]
-            total = _added(total, image if j == 0 else scaled(self.xp, image, q[:, j, ...]))
+        for j, product in products.items():  # those in double precision first: they take in the others
+            # What wraps falls into the kernel's margin, which is cut off.
+            strip = fft.ifft(product, axis=1)[:, y.kernel - 1 :, :]
+            if j:
+                strip = scaled(self.xp, strip, self._array(terms.q[:, j, ...], strip.real.dtype))
+            total = _added(total, strip)
         return fft.irfft(total, n=x.side, axis=2)[:, :, x.kernel - 1 :]
+
+    def _images(self, terms: _Terms, chosen: NDArray[np.bool_], dtype: Any) -> list[Any]:
+        if self.own is None or terms.pairs is not self.own.pairs:
+            return super()._images(terms, chosen, dtype)
+        images = self.own.spectra if dtype == self.dtype else self._own_fine
+        return [images[None, k, ...] for k in np.flatnonzero(chosen).tolist()]
+
+    @cached_property
+    def _own_fine(self) -> Any:
+        """The transforms of the field's own terms in double precision."""
+        assert self.own is not None
+        return self._forward(self._array(self.own.images, self.xp.float64))
 
     def _terms(self, batch: Batch) -> _Terms:
         tables = [self._row(row) for row, _ in batch]
         needed = np.any([table.needed[column] for table, (_, column) in zip(tables, batch, strict=True)], axis=0)
+        if self.own is not None and np.count_nonzero(needed) == len(self.own.pairs):
+            return self.own.terms(batch)
         j, m = np.nonzero(needed)
         pairs = list(zip(j.tolist(), m.tolist(), strict=True))
         rows = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
@@ -284,14 +308,16 @@ class SplineKernel(LocalKernel):
         self.basis = kernel.basis
         self.spectra = self._forward(self._array(kernel.basis))
 
-    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
+    def _summed(self, cut: Any, terms: _Terms, precise: NDArray[np.bool_]) -> Any:
         y, x, fft = self.blocks.y, self.blocks.x, self.fft
-        spectrum, surfaces = self._forward(cut), self._array(terms.p, cut.dtype)
+        spectra: dict[int, Any] = {}
         total = None
-        for k, (_, surface) in enumerate(terms.pairs):
-            image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
-            image = fft.irfft(image, n=x.side, axis=2)[:, :, x.kernel - 1 :]
-            total = _added(total, image * surfaces[:, surface, ...])
+        for level in self._levels(terms, precise):
+            spectra = self._spectra(cut, None, {0}, level.dtype, spectra)
+            for (_, surface), spectrum in zip(level.pairs, level.images, strict=True):
+                image = fft.ifft(spectra[0] * spectrum, axis=1)[:, y.kernel - 1 :, :]
+                image = fft.irfft(image, n=x.side, axis=2)[:, :, x.kernel - 1 :]
+                total = _added(total, image * self._array(terms.p[:, surface, ...], level.dtype))
         return total
 
     def _terms(self, batch: Batch) -> _Terms:
@@ -334,73 +360,45 @@ class _Terms:
     q: FloatArray
     p: FloatArray
 
-    def chosen(self, flags: NDArray[np.bool_]) -> _Terms:
-        """Some of the terms."""
-        pairs = [pair for pair, flag in zip(self.pairs, flags, strict=True) if flag]
-        return replace(self, pairs=pairs, weights=self.weights[:, flags], heights=self.heights[:, flags])
+
+class _Level(NamedTuple):
+    """Terms that are convolved in one precision: the real type, the terms, and the transforms of their images."""
+
+    dtype: Any
+    pairs: list[tuple[int, int]]
+    images: list[Any]
 
 
-class _AxisTerms(NamedTuple):
-    """The Chebyshev polynomials along one axis of a block.
+@dataclass(frozen=True, eq=False)
+class _OwnTerms:
+    """The terms of the whole field, which are the same in every block: where all are needed, nothing is mixed.
 
     Parameters
     ----------
-    matrix : array, shape (m, m)
-        From coefficients of the field's polynomials to those of the block's.
-    values : array, shape (m, n)
-        The block's polynomials at its pixels.
+    pairs : list of (j, m)
+    images, spectra : array
+        The terms' images, and their transforms in the planes' precision.
+    rows, columns : list of array, shape (m, n)
+        The field's polynomials over the rows that each row of blocks puts, and the columns that each column reads.
     """
 
-    matrix: FloatArray
-    values: FloatArray
+    pairs: list[tuple[int, int]]
+    images: FloatArray
+    spectra: Any
+    rows: list[FloatArray]
+    columns: list[FloatArray]
 
+    @cached_property
+    def heights(self) -> FloatArray:
+        """The largest Fourier amplitude of each image."""
+        return np.array([float(abs(image).max()) for image in self.spectra])
 
-def _axis_terms(positions: FloatArray, at_nodes: FloatArray) -> _AxisTerms:
-    """For the pixels of a block along an axis, and the field's polynomials (m, m) at its nodes."""
-    count = len(at_nodes)
-    middle, half = _span(positions)
-    values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
-    return _AxisTerms(_chebyshev(count)[1] @ at_nodes.T, values)
-
-
-def _nodes(positions: FloatArray, kernel: MatchingKernel) -> FloatArray:
-    """As many Gauss-Chebyshev nodes between the ends of a block's axis as the field has polynomials along it."""
-    middle, half = _span(positions)
-    return middle + half * _chebyshev(kernel.weights.order + 1)[0]
-
-
-def _span(positions: FloatArray) -> tuple[float, float]:
-    return float(positions.mean()), max(0.5 * (positions.size - 1), 0.5)
-
-
-@lru_cache(maxsize=32)
-def _chebyshev(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Chebyshev nodes, and the matrix from values there to coefficients."""
-    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
-    return nodes, np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, count - 1))
-
-
-def _from_input_column(kernel: MatchingKernel) -> FloatArray:
-    """The images of a polynomial kernel's Chebyshev terms, as a function of the input pixel's column.
-
-    ``T_i(x' + u) = sum_m A_im(u) T_m(x')`` for each column u of the kernel.
-
-    Returns
-    -------
-    array, shape (n_terms, ky, kx)
-    """
-    order, box = kernel.weights.order, kernel.box
-    unit, _ = _chebyshev(order + 1)
-    x, y = box.center.x + 0.5 * box.shape[1] * unit, box.center.y + 0.5 * box.shape[0] * unit
-    one = Field(np.eye((order + 1) * (order + 2) // 2), box)
-    along_x, along_y = one.terms_along(x=x, y=y)
-    weights = kernel.weights.on_grid(x=x, y=y)  # Chebyshev series whatever the field's own polynomials
-    table = np.linalg.inv(along_y.T) @ weights @ np.linalg.inv(along_x)
-    by_term = np.tensordot(table, kernel.basis, axes=(0, 0))  # (j, i, ky, kx)
-    columns = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
-    moves = np.stack([one.terms_along(x=x + u, y=y)[0] @ np.linalg.inv(along_x) for u in columns])
-    moved = np.einsum("jiyu,uim->jmyu", by_term, moves)
-    return np.stack([moved[j, m] for m, j in term_degrees(order)])
+    def terms(self, batch: Batch) -> _Terms:
+        """These terms in some blocks."""
+        q, p = np.stack([self.rows[row] for row, _ in batch]), np.stack([self.columns[column] for _, column in batch])
+        j, m = np.array(self.pairs).T
+        heights = self.heights * np.abs(q).max(axis=2)[:, j] * np.abs(p).max(axis=2)[:, m]
+        return _Terms(self.pairs, np.zeros((len(batch), len(j), 0)), heights, q[:, :, :, None], p[:, :, None, :])
 
 
 def _negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:
