@@ -12,7 +12,9 @@ from psfmatch.convolve.arrays import from_device, namespace, native, to_device
 from psfmatch.convolve.blocks import Axis, Blocks
 from psfmatch.convolve.footprint import Bits, Edge, check_sizes
 from psfmatch.convolve.job import Job
-from psfmatch.convolve.local import LocalKernel, local_kernel
+from psfmatch.convolve.local import LocalKernel
+from psfmatch.convolve.polynomials import PolynomialKernel
+from psfmatch.convolve.splines import SplineKernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
@@ -131,7 +133,8 @@ class FFT:
         types = Planes(*(None if plane is None else native(plane) for plane in planes))
 
         def local(images: MatchingKernel, tolerance: float, plane: Any, dtype: Any) -> LocalKernel:
-            return local_kernel(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
+            cls = SplineKernel if images.weights.kind == "spline" else PolynomialKernel
+            return cls(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
 
         with one_blas_thread():
             own = local(kernel, self._tolerance(types.image == xp.float64), planes.image, types.image)

@@ -12,7 +12,8 @@ from psfmatch.convolve.arrays import namespace
 
 __all__ = ["dilated", "places"]
 
-FEW = 40
+SPARSE = 1500
+"""Pixels for each flag that may be spread on its own."""
 
 
 def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
@@ -39,7 +40,7 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
     if not bool(xp.any(lit)):
         return xp.zeros_like(flags[:, :ny, :nx])
     if support.all():
-        if xp is np and np.count_nonzero(lit) <= FEW * len(flags):
+        if xp is np and np.count_nonzero(lit) * SPARSE <= flags.size:
             return _around_each(flags, lit, ky, kx)
         return _running_or(_running_or(flags, ky, ny, 1), kx, nx, 2)
     out = xp.zeros_like(flags[:, :ny, :nx])
@@ -55,9 +56,7 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
 def places(flags: Any) -> list[tuple[int, int, int]]:
     """Where flags (n, ny, nx) are set: (plane, row, column)."""
     _, ny, nx = flags.shape
-    return [
-        (k // (ny * nx), k // nx % ny, k % nx) for k in namespace(flags).nonzero(flags.reshape((-1,)))[0].tolist()
-    ]
+    return [(k // (ny * nx), k // nx % ny, k % nx) for k in namespace(flags).nonzero(flags.reshape((-1,)))[0].tolist()]
 
 
 def _around_each(flags: NDArray[Any], lit: NDArray[np.bool_], ky: int, kx: int) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ __all__ = ["Job"]
 SAMPLE = 24
 CONTRAST = {4: 1e9, 8: 1e5}
 PART = 1e5
-FEW = 12
+SPARSE = 2500
+"""Pixels of the blocks for each that may be convolved by hand: more of them are left to the transforms."""
 TILES = 4
 SPREADS = 3.0
 DARK = 4.0
@@ -121,7 +123,7 @@ class Job:
     def _take_out(self, kept: Any, holes: Any, batch: Any) -> None:
         """Subtract the sum of the kernel over some pixels."""
         where = places(holes)
-        if len(where) > FEW * len(batch):
+        if len(where) * SPARSE > prod(holes.shape):
             ones = self.xp.asarray(holes, dtype=self.types.image)
             kept -= self.kernel.convolve(ones, batch, self.xp.ones_like(ones[:, :1, :1]))
             return
@@ -142,7 +144,7 @@ class Job:
         cut[bright] = 0
         out = kernel.convolve(cut, batch, floor)
         where = places(bright)
-        if len(where) <= FEW * len(batch):
+        if len(where) * SPARSE <= prod(cut.shape):
             for k, place in enumerate(batch):
                 kernel.add_pixels(out[k, ...], place, [(y, x, float(values[b, y, x])) for b, y, x in where if b == k])
             return out
