@@ -16,7 +16,7 @@ from psfmatch.geometry import FloatArray
 
 __all__ = ["Axis", "Batch", "Blocks", "fast_length"]
 
-SHORTEST = 512
+SHORTEST = 432
 KERNELS = 8
 
 

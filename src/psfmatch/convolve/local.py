@@ -58,7 +58,6 @@ class LocalKernel:
     """
 
     basis: FloatArray
-    spectra: Any
 
     def __init__(
         self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
@@ -157,7 +156,12 @@ class LocalKernel:
     @cached_property
     def _heights(self) -> FloatArray:
         """The largest Fourier amplitude of each basis image."""
-        return np.array([float(self.xp.max(abs(image))) for image in self.spectra])
+        return np.array([float(self.xp.max(abs(image))) for image in self._basis_spectra])
+
+    @cached_property
+    def _basis_spectra(self) -> Any:
+        """The transforms of the basis."""
+        return self._forward(self._array(self.basis))
 
     @cached_property
     def _fine_spectra(self) -> Any:
@@ -175,7 +179,7 @@ class LocalKernel:
         """The transforms of some terms' images, each (n, fy, fx), or (1, fy, fx) where they are alike."""
         weights = terms.weights[:, chosen]
         if dtype == self.dtype:
-            images = mixed(self.xp, self._array(weights), self.spectra)
+            images = mixed(self.xp, self._array(weights), self._basis_spectra)
         elif len(self.basis) <= MANY:
             images = mixed(self.xp, self._array(weights, dtype), self._fine_spectra)
         else:

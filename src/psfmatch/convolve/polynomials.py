@@ -31,7 +31,6 @@ class PolynomialKernel(LocalKernel):
         images, box = _from_input_column(self.kernel), kernel.box
         moved = MatchingKernel(images, Field(np.eye(len(images)), box)).compressed(SHARE * tolerance)
         self.basis, self.table = moved.basis, moved.weights.table
-        self.spectra = self._forward(self._array(moved.basis))
         read = [blocks.x.read(k) for k in range(blocks.x.count)]
         put = [blocks.y.positions(k) for k in range(blocks.y.count)]
         self.columns = [_axis_terms(p, moved.weights.terms_along(x=_nodes(p, moved), y=[0.0])[0]) for p in read]

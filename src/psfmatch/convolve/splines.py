@@ -26,7 +26,6 @@ class SplineKernel(LocalKernel):
     ) -> None:
         super().__init__(kernel, blocks, tolerance, xp, dtype, device)
         self.basis = self.kernel.basis
-        self.spectra = self._forward(self._array(self.basis))
 
     def _summed(self, cut: Any, terms: Terms, precise: NDArray[np.bool_]) -> Any:
         y, x, fft = self.blocks.y, self.blocks.x, self.fft
