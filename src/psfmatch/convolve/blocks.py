@@ -16,7 +16,7 @@ from psfmatch.geometry import FloatArray
 
 __all__ = ["Axis", "Batch", "Blocks", "fast_length"]
 
-SHORTEST = 432
+SHORTEST = 320
 KERNELS = 8
 
 
