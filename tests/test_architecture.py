@@ -20,7 +20,7 @@ ROWS = (
     ("match", "inspection"),
     ("solve", "convolve", "warp", "noise", "io", "plots"),
     ("quality", "stars"),
-    ("cells",),
+    ("cells", "regions"),
     ("exposure", "stamps", "correlation"),
     ("models",),
     ("psf", "kernel", "wings", "stamp_noise"),

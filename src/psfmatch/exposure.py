@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from psfmatch.errors import InputError, check_type
+from psfmatch.errors import InputError, PSFError, check_type
 from psfmatch.geometry import Box, FloatArray, frozen
 from psfmatch.models import as_psf
 from psfmatch.psf import PSF, ImagePSF
@@ -286,14 +287,15 @@ class Exposure:
     def to_ccddata(self) -> CCDData:
         """As ``CCDData``: all planes in ``flags`` (names in ``meta["mask_planes"]``), ``mask`` where any is set.
 
-        The unit is ``adu`` where the exposure has none.  The PSF, where there is one, is realised at the centre.
+        The unit is ``adu`` where the exposure has none.  The PSF is realised at the centre, where there is one.
         The origin of the box goes to ``meta["box_origin"]``.
         """
         from astropy.nddata import CCDData, VarianceUncertainty
 
         stamp = None
         if self.psf is not None:
-            stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
+            with suppress(PSFError):
+                stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
         data = CCDData(
             _copy(self.image),
             unit=self.unit or "adu",

@@ -173,16 +173,24 @@ def planned(
     """
     rows: dict[int, Row] = {}
     opened: dict[int, Exposure] = {}
-    for k, one in enumerate(inputs):
+    given, inputs = inputs, []
+    for one in given:
         say(f"{one.label}: reading")
         try:
             exposure = one.open()
             if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
                 lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
                 raise InputError(f"has {lack}")
-            opened[k] = exposure
         except (PsfMatchError, OSError) as error:
-            rows[k] = Row(one.label, False, " ".join(str(error).split()))
+            rows[len(inputs)] = Row(one.label, False, " ".join(str(error).split()))
+            inputs.append(one)
+            continue
+        for piece in one.pieces(exposure):
+            try:
+                opened[len(inputs)] = piece.part_of(exposure)
+            except InputError as error:
+                rows[len(inputs)] = Row(piece.label, False, str(error))
+            inputs.append(piece)
     if not rows and not opened:
         raise InputError("there are no inputs: give at least one exposure")
     if not opened:

@@ -2,7 +2,7 @@
 
 from psfmatch.io.exposures import read_exposure
 from psfmatch.io.kernels import correlation_hdus, read_correlation, read_kernel, read_quality, write_kernel
-from psfmatch.io.outputs import exposure_output, matched_output, write_exposure, write_matched
+from psfmatch.io.outputs import exposure_output, matched_output, write_exposure, write_matched, write_psf
 from psfmatch.io.pairs import read_psf_pair
 from psfmatch.io.psf_formats import PSFFormat, PSFOptions, PSFSource, check_psf_format, psf_formats
 from psfmatch.io.psfs import read_psf, read_stamp
@@ -26,4 +26,5 @@ __all__ = [
     "write_exposure",
     "write_kernel",
     "write_matched",
+    "write_psf",
 ]

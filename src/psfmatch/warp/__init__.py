@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box, Position
+from psfmatch.psf import PSF
+from psfmatch.regions import Regions, RegionsPSF, alone, assembled
 from psfmatch.warp.grid import Grid, outline
 from psfmatch.warp.interpolation import Interpolation, Kaiser, Lanczos
 from psfmatch.warp.mesh import pieces
@@ -17,6 +23,7 @@ from psfmatch.warp.transform import Transform
 __all__ = ["Grid", "Interpolation", "Kaiser", "Lanczos", "Transform", "WarpedPSF", "warp"]
 
 WHOLE = 1e-5
+FAR = -1e9
 MARGIN = 2
 
 
@@ -36,6 +43,9 @@ def warp(
     than half or more than twice the whole, and outside of the exposure: NaN, infinite variance and NO_DATA.  A pixel
     inherits the mask planes of all pixels whose weight is above ``interpolation.mask_share`` (1 %) in size, and INTRP
     or EDGE where such a weight fell on a missing pixel or beyond the border.
+
+    An exposure whose PSF jumps at borders (`RegionsPSF`) is warped region by region, so that no pixel is made from two,
+    and has such a PSF on the grid: a pixel is of the region in which its middle falls.
 
     Parameters
     ----------
@@ -66,7 +76,11 @@ def warp(
     transform = Transform.between(grid.wcs, exposure.wcs, to_origin=origin)
     region = _overlap(transform, exposure.box, box)
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
-    source = Source(exposure, mask, Kaiser() if interpolation is None else interpolation)
+    interpolation = Kaiser() if interpolation is None else interpolation
+    if isinstance(exposure.psf, RegionsPSF):
+        psf = _regions_on(exposure.psf, transform, region, box)
+        return _by_regions(exposure.replace(mask=mask), grid, wcs, psf, box, interpolation)
+    source = Source(exposure, mask, interpolation)
     out = source.outputs(box.shape)
     if region is not None:
         transform = _snapped(transform, region)
@@ -77,6 +91,45 @@ def warp(
         image=out.image, variance=out.variance, mask=Mask(out.mask, mask.planes), box=box, wcs=wcs,
         psf=_warped_psf(exposure, transform),
     )  # fmt: skip
+
+
+def _by_regions(
+    exposure: Exposure, grid: Grid, wcs: Any, psf: RegionsPSF | None, box: Box, interpolation: Interpolation
+) -> Exposure:
+    """Each region warped alone, put together."""
+    before = exposure.psf
+    assert isinstance(before, RegionsPSF)
+    template = exposure.replace(
+        image=np.broadcast_to(exposure.image.dtype.type(0), box.shape),
+        variance=None if exposure.variance is None else np.broadcast_to(exposure.variance.dtype.type(0), box.shape),
+        mask=Mask(np.broadcast_to(exposure.mask.array.dtype.type(0), box.shape), exposure.mask.planes),
+        box=box, wcs=wcs, psf=psf,
+    )  # fmt: skip
+
+    def parts() -> Iterator[tuple[Exposure, NDArray[np.bool_]]]:
+        for label, place in ({} if psf is None else psf.regions.boxes).items():
+            part = alone(exposure, before.regions, label)
+            if part is not None and psf is not None:
+                yield warp(part, grid, box=place, interpolation=interpolation), psf.regions.within(place, label)
+
+    return assembled(template, parts())
+
+
+def _regions_on(psf: RegionsPSF, transform: Transform, region: Box | None, box: Box) -> RegionsPSF | None:
+    """The PSF seen from the grid; None where no region falls on the box."""
+    labels = np.zeros(box.shape, psf.regions.labels.dtype)
+    for piece, surface in () if region is None else pieces(transform, region):
+        for block in blocks(piece):
+            where = surface.at(block)
+            x, y = (np.nan_to_num(p.ravel(), nan=FAR, neginf=FAR, posinf=FAR) for p in where[:2])
+            labels[block.slices(box)] = psf.regions.at(x=x, y=y).reshape(block.shape)
+    if not labels.any():
+        return None
+    regions = Regions(labels, box)
+    psfs: dict[int, PSF] = {}
+    for label, place in regions.boxes.items():
+        psfs[label] = WarpedPSF(psf.psfs[label], transform, Position(place.center.y, place.center.x))
+    return RegionsPSF(regions, psfs)
 
 
 def _overlap(transform: Transform, exposure: Box, box: Box) -> Box | None:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from psfmatch.errors import FormatError, InputError, PsfMatchError, PsfMatchWarning
-from psfmatch.io.psf_formats import cube, image, own, piff, psfex, sdss, stdpsf, stpsf
+from psfmatch.io.psf_formats import cube, image, own, piff, psfex, regions, sdss, stdpsf, stpsf
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.psf import PSF
 
@@ -17,7 +17,9 @@ __all__ = ["GROUP", "psf_formats", "read_file", "recognised"]
 GROUP = "psfmatch.psf_formats"
 # In the order in which they are asked.  The first know their own by its extensions or columns; the last take what is
 # left, after the formats of other packages were asked.
-MARKED = (own.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, stdpsf.FORMAT, stpsf.FORMAT, stpsf.GRID)
+MARKED = (
+    own.FORMAT, regions.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, stdpsf.FORMAT, stpsf.FORMAT, stpsf.GRID,
+)  # fmt: skip
 PLAIN = (cube.FORMAT, image.FORMAT)
 
 
