@@ -435,7 +435,7 @@ def test_a_text_file_that_says_something_else(tmp_path, text, wrong):
 
 
 SKY = Grid.centered(186.7, 25.4, shape=(151, 190), pixel_scale=0.263, rotation=17.0)
-STARS = ((10.0, 60.0), (22.0, 140.0), (140.0, 62.0), (102.0, 64.0), (107.0, 152.0), (140.0, 151.0))
+STARS = ((10.0, 60.0), (22.0, 140.0), (140.0, 62.0), (102.0, 64.0), (122.0, 155.0))
 
 
 def on_the_sky(*, noise=0.0):
@@ -486,8 +486,8 @@ def test_coadd_takes_the_regions_as_inputs_of_their_own(order, tmp_path):
     sky = SKY.wcs.pixel_to_world_values(*(np.array(STARS).T + np.array([[20.0], [-30.0]])))
     for x, y in np.transpose(grid.wcs.world_to_pixel_values(*sky)):
         column, row = round(x), round(y)
-        cut = made.exposure.image[row - 8 : row + 9, column - 8 : column + 9]
-        dy, dx = np.mgrid[row - 8 : row + 9, column - 8 : column + 9]
+        cut = made.exposure.image[row - 6 : row + 7, column - 6 : column + 7]
+        dy, dx = np.mgrid[row - 6 : row + 7, column - 6 : column + 7]
         true = 1e4 * TARGET.pixels(dx=(dx - x).ravel(), dy=(dy - y).ravel()).reshape(cut.shape)
         assert np.linalg.norm(cut - true) < 7e-3 * np.linalg.norm(true)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import map_coordinates
 
 from psfmatch.errors import InputError
@@ -16,11 +17,11 @@ from psfmatch.stars import Star, usable_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
     from psfmatch.inspection import PSFReport
 
-__all__ = ["BeforeAfter", "before_after", "psf_over_field"]
+__all__ = ["BeforeAfter", "before_after", "psf_over_field", "two_sums"]
 
 # Okabe & Ito's colours, which differ for every kind of colour vision.
 BEFORE, AFTER, TARGET = "#d55e00", "#0072b2", "#000000"
@@ -40,6 +41,8 @@ class BeforeAfter:
         The profile fitted to the star in each.
     target_fwhm : float
         The FWHM of the target, in pixels.
+    labels : (str, str)
+        What the two are called.
     """
 
     title: str
@@ -48,6 +51,7 @@ class BeforeAfter:
     star: Star
     matched_star: Star
     target_fwhm: float
+    labels: tuple[str, str] = ("before", "after")
 
     def __post_init__(self) -> None:
         if self.after.psf is None:
@@ -67,10 +71,54 @@ def before_after(pairs: Sequence[BeforeAfter], *, half: int = 12) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.0, 0.7 + 2.45 * len(pairs)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr,call-arg]
+    _rows(figure, pairs, half)
+    return figure
+
+
+def two_sums(pair: BeforeAfter, count: ArrayLike, *, half: int = 12) -> Figure:
+    """Two images of one field in one stretch, how many inputs the second has, and a star as `before_after` shows it.
+
+    Parameters
+    ----------
+    pair : BeforeAfter
+        The two images, on one grid.
+    count : array of integers, shape (ny, nx)
+        Inputs in each pixel.
+    half : int
+        As of `before_after`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13.0, 7.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr,call-arg]
+    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[1.35, 1.0]))
+    fields = above.subplots(1, 3, sharex=True, sharey=True)
+    noise = 1.4826 * float(np.nanmedian(np.abs(pair.after.image - np.nanmedian(pair.after.image))))
+    for ax, (exposure, _, _, label) in zip(fields, _sides(pair), strict=False):
+        ax.imshow(
+            np.arcsinh(np.where(usable_pixels(exposure), exposure.image, np.nan) / (3.0 * noise)), origin="lower",
+            cmap="cividis", vmin=-1.0, vmax=4.5, interpolation="nearest",
+        )  # fmt: skip
+        ax.set_facecolor("0.75")
+        ax.set_title(label, fontsize=12)
+    numbers = np.asarray(count)
+    levels = np.arange(numbers.max() + 2) - 0.5
+    shown = fields[2].imshow(numbers, origin="lower", cmap="Greys", vmin=levels[0], vmax=levels[-1])
+    fields[2].set_title("frames in each pixel of the coadd", fontsize=12)
+    above.colorbar(shown, ax=fields[2], ticks=levels[:-1] + 0.5, boundaries=levels, shrink=0.8)
+    for ax in fields:
+        ax.set_xlabel("x [px]")
+    fields[0].set_ylabel("y [px]")
+    _rows(below, [pair], half)
+    return figure
+
+
+def _rows(figure: FigureBase, pairs: Sequence[BeforeAfter], half: int) -> None:
+    """The panels of `before_after`."""
     grid = figure.subplots(
         len(pairs), 4, squeeze=False, sharex="col", sharey="col", gridspec_kw={"width_ratios": [1.0, 1.0, 1.3, 1.3]}
     )
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr,call-arg]
     for axes, pair in zip(grid, pairs, strict=True):
         _cutouts(axes[0], axes[1], pair, half)
         _profile(axes[2], pair, half)
@@ -81,17 +129,17 @@ def before_after(pairs: Sequence[BeforeAfter], *, half: int = 12) -> Figure:
             ax.set_xlim(0, half)
             ax.grid(color="0.9", linewidth=0.6)
             ax.spines[["top", "right"]].set_visible(False)
-    titles = ("before", "after", "share of the flux in a pixel", "enclosed flux minus the target's")
+    titles = (*pairs[0].labels, "share of the flux in a pixel", "enclosed flux minus the target's")
     for ax, title in zip(grid[0], titles, strict=True):
         ax.set_title(title, fontsize=12, pad=9)
     for ax, label in zip(grid[-1], ("x [px]", "x [px]", "radius [px]", "radius [px]"), strict=True):
         ax.set_xlabel(label)
     grid[0, 2].legend(frameon=False, fontsize=10, markerscale=2.5)
-    return figure
 
 
 def _sides(pair: BeforeAfter) -> tuple[tuple[Exposure, Star, str, str], ...]:
-    return (pair.before, pair.star, BEFORE, "before"), (pair.after, pair.matched_star, AFTER, "after")
+    first, second = pair.labels
+    return (pair.before, pair.star, BEFORE, first), (pair.after, pair.matched_star, AFTER, second)
 
 
 def _cutouts(left: Axes, right: Axes, pair: BeforeAfter, half: int) -> None:
