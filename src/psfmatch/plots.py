@@ -92,7 +92,7 @@ def two_sums(pair: BeforeAfter, count: ArrayLike, *, half: int = 12) -> Figure:
 
     figure = Figure(figsize=(13.0, 7.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr,call-arg]
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[1.35, 1.0]))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.35, 1.0])[:, 0]
     fields = above.subplots(1, 3, sharex=True, sharey=True)
     noise = 1.4826 * float(np.nanmedian(np.abs(pair.after.image - np.nanmedian(pair.after.image))))
     for ax, (exposure, _, _, label) in zip(fields, _sides(pair), strict=False):
