@@ -26,7 +26,7 @@ from psfmatch.geometry import Box
 from psfmatch.io import read_psf
 from psfmatch.psf import PSF, ImagePSF
 from psfmatch.target import common_target
-from psfmatch.warp import Grid, WarpedPSF
+from psfmatch.warp import Grid, WarpedPSF, check_sampling
 
 __all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned"]
 
@@ -197,6 +197,8 @@ def planned(
         raise InputError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
     where = _grid(grid, list(opened.values()))
     wanted = _target(target, where, inputs, opened, say)
+    center = where.box.center
+    check_sampling(wanted, "target", x=center.x, y=center.y, pixel_scale=where.pixel_scale)
     levels = {k: sky_level(e) if recipe.background == "median" else 0.0 for k, e in opened.items()}
     points = {k: _zero_point(inputs[k], e) for k, e in opened.items()}
     common = _common({inputs[k].label: points[k] for k in opened}) if recipe.scale != "none" else None

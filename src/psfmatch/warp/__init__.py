@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.errors import InputError
+from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box, Position
+from psfmatch.moments import fwhm
 from psfmatch.psf import PSF
 from psfmatch.regions import Regions, RegionsPSF, alone, assembled
 from psfmatch.warp.grid import Grid, outline
@@ -20,11 +23,13 @@ from psfmatch.warp.psf import WarpedPSF
 from psfmatch.warp.resample import Source, blocks
 from psfmatch.warp.transform import Transform
 
-__all__ = ["Grid", "Interpolation", "Kaiser", "Lanczos", "Transform", "WarpedPSF", "warp"]
+__all__ = ["Grid", "Interpolation", "Kaiser", "Lanczos", "Transform", "WarpedPSF", "check_sampling", "warp"]
 
 WHOLE = 1e-5
 FAR = -1e9
 MARGIN = 2
+COARSER = 1.1
+SAMPLED = 2.0
 
 
 def warp(
@@ -34,9 +39,9 @@ def warp(
 
     ``out(p) = |det A| sum_u W(u) image(u)``: the image interpolated where the middle of the pixel p falls, times the
     area of p in pixels of the image, so that a star keeps its flux and ``variance_out(p) = |det A|^2 sum_u W(u)^2
-    variance(u)``.  Pixels are sampled, not averaged over: a grid must be fine enough for the exposure's PSF.  Positions
-    are true to 1e-4 px; where the grid's pixels are the exposure's, moved by whole pixels to 1e-5, the values are the
-    exposure's own.
+    variance(u)``.  Pixels are sampled, not averaged over: a grid must be fine enough for the exposure's PSF (a warning
+    says where it is not).  Positions are true to 1e-4 px; where the grid's pixels are the exposure's, moved by whole
+    pixels to 1e-5, the values are the exposure's own.
 
     Missing pixels (not finite, of variance not finite, or of an excluded plane) and those beyond the border have no
     weight, and values are divided by the sum of the weights that is left (variances by its square); where that is less
@@ -67,6 +72,11 @@ def warp(
     ------
     InputError
         If the exposure has no celestial WCS, or the box reaches beyond the grid.
+
+    Warns
+    -----
+    PsfMatchWarning
+        If the grid's pixels are larger than the exposure's, and its PSF is less than 2 px wide there.
     """
     if exposure.wcs is None:
         raise InputError("the exposure has no WCS; its place on the grid is not known")
@@ -162,4 +172,37 @@ def _warped_psf(exposure: Exposure, transform: Transform) -> WarpedPSF | None:
         return None
     center = exposure.box.center
     x, y = transform.backward(np.array([center.x]), np.array([center.y]))
-    return WarpedPSF(exposure.psf, transform, Position(float(y[0]), float(x[0])))
+    psf = WarpedPSF(exposure.psf, transform, Position(float(y[0]), float(x[0])))
+    if np.isfinite([x, y]).all() and (area := abs(np.linalg.det(transform.jacobian(x=x, y=y)[0]))) > COARSER**2:
+        with suppress(PSFError):
+            check_sampling(psf, "PSF of the exposure", x=float(x[0]), y=float(y[0]), most=1.0 / np.sqrt(area))
+    return psf
+
+
+def check_sampling(psf: PSF, name: str, *, x: float, y: float, most: float = 0.0, pixel_scale: float = 1.0) -> None:
+    """Warn if a PSF is undersampled on a grid.
+
+    Parameters
+    ----------
+    psf : PSF
+        In pixels of the grid.
+    name : str
+        What it is called.
+    x, y : float
+        Where it is looked at.
+    most : float
+        Pixels of the grid's size times this are as small as the exposure's, and need not be smaller.
+    pixel_scale : float
+        Size of the grid's pixels, arcseconds.
+    """
+    width = fwhm(psf.stamps(x=x, y=y)[0])
+    if width < SAMPLED:
+        needed = max(width / SAMPLED, most)
+        size = f"{needed:.2f} times as large" if pixel_scale == 1.0 else f"of {needed * pixel_scale:.3g} arcsec"
+        warnings.warn(
+            f"the {name} is {width:.2f} px of the grid wide (FWHM), less than {SAMPLED:g}: pixels are sampled, not "
+            "averaged over, and the shape of a star depends on its place within a pixel. Take a grid with pixels "
+            f"{size} or less, or a broader target",
+            PsfMatchWarning,
+            stacklevel=4,
+        )
