@@ -237,6 +237,12 @@ def test_one_kernel_for_all_regions_is_refused():
             psfmatch.matching_kernel(*pair, box=BOX)
     with pytest.raises(InputError, match="target PSF jumps"):
         match(frame(PSFS[3]), RegionsPSF(REGIONS, PSFS))
+    seen = psfmatch.WarpedPSF(
+        RegionsPSF(REGIONS, PSFS), psfmatch.Transform.affine(np.eye(2)), psfmatch.Position(60, 140)
+    )
+    for solver in (FreeForm(), psfmatch.AlardLupton()):
+        with pytest.raises(InputError, match="science PSF jumps"):
+            solver.solution(seen, TARGET, BOX)
 
 
 # --- regions and their PSFs

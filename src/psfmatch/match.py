@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from psfmatch.cells import check_smooth
 from psfmatch.convolve import Convolver, convolve
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
@@ -265,12 +266,8 @@ def matching_kernel(
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
+    check_smooth(science, target)
     for name, psf in (("science", science), ("target", target)):
-        if isinstance(psf, RegionsPSF):
-            raise InputError(
-                f"the {name} PSF jumps at the borders of regions, which no one kernel can follow; "
-                "match an exposure that has it to a target that has none"
-            )
         total = float(psf.image.sum()) if isinstance(psf, ImagePSF) else 1.0
         if not LEAST_SUM <= total <= MOST_SUM:
             warnings.warn(

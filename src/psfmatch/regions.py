@@ -181,6 +181,10 @@ class RegionsPSF(PSF):
     def resizable(self) -> bool:
         return all(psf.resizable for psf in self.psfs.values())
 
+    @property
+    def smooth(self) -> bool:
+        return False
+
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         """As of every `PSF`: those of the region in whose pixels a position lies.
 
