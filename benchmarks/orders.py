@@ -126,7 +126,7 @@ def simulated(fwhm: float, exposures: int, size: int) -> None:
         print(
             f"{fwhm:5.1f}  {type(interpolation).__name__:7s}  {order}  {np.median(found[:, 0]):9.1e} "
             f"{found[:, 0].max():8.1e}  {np.mean(error):+9.1e} {np.abs(error).max():8.1e}  "
-            f"{np.std(fluxes):10.3f} {math.sqrt(foreseen):8.3f}  {seconds:6.1f} s"
+            f"{np.nanstd(fluxes):10.3f} {math.sqrt(foreseen):8.3f}  {seconds:6.1f} s"
         )
 
 

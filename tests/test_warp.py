@@ -568,4 +568,8 @@ def test_gwcs_too(tmp_path):
     with pytest.warns(PsfMatchWarning, match=r"cannot be stored in FITS.*to_fits_sip"):
         write_exposure(starry, tmp_path / "image.fits")
     assert read_exposure(tmp_path / "image.fits").wcs is None
-    assert Grid(other, (170, 210)).cutout(Box(9, 4, 60, 80)).pixel_scale == pytest.approx(0.3, rel=1e-6)
+    part = Grid(other, (170, 210)).cutout(Box(9, 4, 60, 80))
+    assert part.pixel_scale == pytest.approx(0.3, rel=1e-6)
+    np.testing.assert_allclose(
+        warp(starry, part).wcs.pixel_to_world_values(0.0, 0.0), fits_wcs.pixel_to_world_values(4.0, 9.0), rtol=1e-9
+    )

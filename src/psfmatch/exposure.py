@@ -317,11 +317,9 @@ class Exposure:
 def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
     """The WCS of a part of the pixels."""
     from astropy.wcs import WCS
-    from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
+    from astropy.wcs.wcsapi import SlicedLowLevelWCS
 
-    if isinstance(wcs, WCS):
-        return wcs[where]
-    return HighLevelWCSWrapper(SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where))
+    return wcs[where] if isinstance(wcs, WCS) else SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where)
 
 
 def _plane(values: ArrayLike, name: str) -> FloatArray:
