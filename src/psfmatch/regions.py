@@ -262,7 +262,7 @@ class RegionsKernel:
 
     def sums(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """The sum of the kernel at scattered positions: shape (n_positions,)."""
-        return self.stamps(x=x, y=y).sum(axis=(1, 2))
+        return np.asarray(self.stamps(x=x, y=y).sum(axis=(1, 2)))
 
 
 def alone(exposure: Exposure, regions: Regions, label: int, *, least: tuple[int, int] = (1, 1)) -> Exposure | None:

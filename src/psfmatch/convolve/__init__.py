@@ -52,7 +52,7 @@ def convolve(
     check_type(exposure, Exposure, "exposure", "psfmatch.Exposure(image)")
     if not hasattr(convolver, "convolve") and convolver is not None:
         raise InputError(f"convolver {convolver!r}: give FFT(), Direct() or their like")
-    how: Any = FFT() if convolver is None else convolver
+    how = FFT() if convolver is None else convolver
     if isinstance(kernel, RegionsKernel):
         return _by_regions(exposure, kernel, how)
     check_type(kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))")
