@@ -149,6 +149,7 @@ class RegionsPSF(PSF):
     Parameters
     ----------
     regions : Regions
+        Which pixels belong together.
     psfs : mapping of int to PSF
         The model of each region, in coordinates of the parent frame.
 
@@ -212,8 +213,14 @@ class RegionsKernel:
     Parameters
     ----------
     regions : Regions
+        Which pixels belong together.
     kernels : mapping of int to MatchingKernel
-        Regions that have none cannot be convolved, and become NO_DATA.
+        The kernel of each.  Regions that have none cannot be convolved, and become NO_DATA.
+
+    Raises
+    ------
+    InputError
+        If there is no kernel, or one for a region that has no pixel.
     """
 
     regions: Regions
@@ -353,6 +360,11 @@ def mosaic(exposures: Sequence[Exposure], *, wcs: Any = None) -> Exposure:
         Their boxes say where they lie.  Each with a PSF model, in coordinates of the parent frame.
     wcs : astropy.wcs.WCS, optional
         Of the mosaic's pixels, from the lower left corner of all boxes.
+
+    Returns
+    -------
+    Exposure
+        On the least box that holds all; unit and meta data are the first exposure's.
 
     Raises
     ------

@@ -115,13 +115,19 @@ def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False) -> None:
     psf : PSF
         A stamp, a basis (both read back to the last bit), an analytic model (as a stamp of its default size), or a
         `RegionsPSF` of such.
-    path, overwrite
-        As in `write_exposure`, which also says what is raised.
+    path : path
+        Ends in ``.fits``, ``.fits.gz`` or ``.fits.fz``.
+    overwrite : bool
+        Replace the file where it exists.
 
     Raises
     ------
+    FileExistsError
+        If the file exists and ``overwrite`` is not set.
+    OSError
+        If the file cannot be written; nothing is left behind.
     InputError
-        If a PSF of its kind cannot be stored.
+        If a PSF of its kind cannot be stored, or the name is not that of a FITS file.
     """
     target = Path(path)
     fits_suffix(target)
