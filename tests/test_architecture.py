@@ -21,7 +21,7 @@ ROWS = (
     ("match", "inspection", "check"),
     ("solve", "convolve", "warp", "noise", "io"),
     ("quality", "stars"),
-    ("cells",),
+    ("cells", "regions"),
     ("exposure", "stamps", "correlation"),
     ("models",),
     ("psf", "kernel", "wings", "stamp_noise"),

@@ -22,10 +22,14 @@ from psfmatch import (
     MoffatPSF,
     Position,
     PSFError,
+    PsfMatchWarning,
+    Recipe,
     Transform,
     WarpedPSF,
+    coadd,
     read_exposure,
     warp,
+    write_exposure,
 )
 from psfmatch.warp.mesh import pieces
 
@@ -55,6 +59,14 @@ def sip(strength=1.0):
     return WCS(header)
 
 
+def zpn():
+    """A zenithal polynomial half a degree from its middle, where the scale is 3 % off and the pixels are no squares."""
+    header = turned().to_header()
+    header.update(CTYPE1="RA---ZPN", CTYPE2="DEC--ZPN", CRPIX1=-5200.0, CRPIX2=3100.0)
+    header.update(PV2_0=0.0, PV2_1=1.0, PV2_2=0.0, PV2_3=150.0, PV2_4=0.0, PV2_5=-2e4)
+    return WCS(header)
+
+
 def demo():
     """A frame of DECam, whose WCS is TPV."""
     return read_exposure(files("psfmatch") / "data/demo/c4d_170316_062107_ooi_z_ls9.N2.fits.gz")
@@ -79,7 +91,10 @@ def residual(found, true):
 # --- where pixels lie
 
 
-@pytest.mark.parametrize("wcs", [sip(), turned(), demo().wcs], ids=["SIP", "turned", "TPV"])
+WORLDS = pytest.mark.parametrize("wcs", [sip(), turned(), demo().wcs, zpn()], ids=["SIP", "TAN", "TPV", "ZPN"])
+
+
+@WORLDS
 def test_a_transform_is_the_sky_between_two_wcs(wcs):
     grid = grid_about(wcs)
     transform = Transform.between(grid.wcs, wcs, from_origin=Position(5, -7), to_origin=Position(40, -30))
@@ -106,7 +121,7 @@ def kinked(x, y):
 
 
 def test_every_pixel_of_a_frame_is_placed_to_1e_4():
-    transforms = [Transform.between(grid_about(w).wcs, w) for w in (sip(), sip(4.0), demo().wcs)]
+    transforms = [Transform.between(grid_about(w).wcs, w) for w in (sip(), sip(4.0), demo().wcs, zpn())]
     for transform in [*transforms, Transform(kinked, kinked)]:
         whole = Box(3, 5, 3 + 171, 5 + 204)
         seen = np.zeros(whole.shape, int)
@@ -450,6 +465,20 @@ def test_a_distortion_that_folds_beyond_the_exposure():
     assert np.nansum(out.image) == pytest.approx(exposure.image.size, rel=2e-3)
 
 
+def test_a_grid_too_coarse_is_told():
+    """Once, with the pixels that would do; not where the exposure itself is no better."""
+    wcs = turned()
+    exposure = noisy(wcs).replace(psf=GaussianPSF(fwhm=2.6))
+    with pytest.warns(PsfMatchWarning, match=r"is 1\.\d\d px of the grid wide .* pixels 0\.\d\d times as large"):
+        warp(exposure, grid_about(wcs, pixel_scale=0.6))
+    warp(exposure, grid_about(wcs, pixel_scale=0.33))
+    warp(exposure.replace(psf=GaussianPSF(fwhm=1.2)), grid_about(wcs, pixel_scale=0.32))
+    coarse = grid_about(wcs, (80, 91), pixel_scale=0.9)
+    with pytest.warns(PsfMatchWarning, match=r"the target is 1\.\d\d px .* pixels of 0\.\d+ arcsec") as told:
+        coadd([exposure, exposure], target="gaussian:fwhm=1.3arcsec", grid=coarse, recipe=Recipe(scale="none"))
+    assert len(told) == 1
+
+
 def test_beside_the_grid_there_is_nothing():
     wcs = turned()
     for ra, dec in ((211.5, -37.2), (31.3, 37.2)):
@@ -478,9 +507,17 @@ def test_what_cannot_be_warped():
         Transform.between(turned(), fits.Header())
 
 
-def test_reproject_gives_the_same_pixels():
+@WORLDS
+def test_a_file_keeps_the_wcs(wcs, tmp_path):
+    write_exposure(Exposure(np.ones(BOX.shape), box=BOX, wcs=wcs), tmp_path / "image.fits")
+    x, y = RNG.uniform(0, 210, 20), RNG.uniform(0, 170, 20)
+    there, back = (w.pixel_to_world_values(x, y) for w in (wcs, read_exposure(tmp_path / "image.fits").wcs))
+    np.testing.assert_allclose(back, there, rtol=0, atol=1e-9)
+
+
+@WORLDS
+def test_reproject_gives_the_same_pixels(wcs):
     reproject = pytest.importorskip("reproject")
-    wcs = sip()
     psf = MoffatPSF(fwhm=4.5, **MOFFAT)
     image = sky_of(psf, [40.3, 90.1, 120.7], [90.2, 101.6, 150.0])
     grid = grid_about(wcs)
@@ -494,12 +531,12 @@ def test_reproject_gives_the_same_pixels():
     area = np.abs(np.linalg.det(Transform.between(grid.wcs, wcs).jacobian(x=gx, y=gy))).reshape(grid.shape)
     both = np.isfinite(out.image) & np.isfinite(cubic) & ~out.mask.any_of("EDGE")
     assert both.sum() > 15000
-    assert np.abs(out.image - area * cubic)[both].max() < 3e-3 * image.max()
+    assert np.abs(out.image - area * cubic)[both].max() < 5e-3 * image.max()
     assert residual(out.image[both], (area * cubic)[both]) < 3e-3
-    assert np.nansum(other) == pytest.approx(out.image[both].sum(), rel=5e-3)
+    assert np.nansum(other[both]) == pytest.approx(out.image[both].sum(), rel=0.015)
 
 
-def test_gwcs_too():
+def test_gwcs_too(tmp_path):
     gwcs = pytest.importorskip("gwcs")
     from astropy import units
     from astropy.coordinates import ICRS
@@ -520,4 +557,19 @@ def test_gwcs_too():
     np.testing.assert_allclose(out.image, true.image, rtol=1e-3)
     np.testing.assert_array_equal(out.mask.array, true.mask.array)
     assert other.bounding_box is not None
-    assert Grid(other, (170, 210)).cutout(Box(9, 4, 60, 80)).pixel_scale == pytest.approx(0.3, rel=1e-6)
+    assert exposure.replace(wcs=other).pixel_scale == pytest.approx(exposure.pixel_scale, rel=1e-6)
+    part = exposure.replace(wcs=other).cutout(Box(52, -11, 170, 160))
+    same = warp(part, grid).image
+    np.testing.assert_allclose(same, warp(exposure.cutout(part.box), grid).image, rtol=1e-3)
+    starry = exposure.replace(wcs=other, psf=MoffatPSF(fwhm=3.0, beta=3.0))
+    made = coadd([starry], target="moffat:fwhm=1.5arcsec,beta=3.0", combine="mean", recipe=Recipe(scale="none"))
+    assert made.rows[0].used
+    assert made.rows[0].fwhm == pytest.approx(0.93, abs=0.02)
+    with pytest.warns(PsfMatchWarning, match=r"cannot be stored in FITS.*to_fits_sip"):
+        write_exposure(starry, tmp_path / "image.fits")
+    assert read_exposure(tmp_path / "image.fits").wcs is None
+    part = Grid(other, (170, 210)).cutout(Box(9, 4, 60, 80))
+    assert part.pixel_scale == pytest.approx(0.3, rel=1e-6)
+    np.testing.assert_allclose(
+        warp(starry, part).wcs.pixel_to_world_values(0.0, 0.0), fits_wcs.pixel_to_world_values(4.0, 9.0), rtol=1e-9
+    )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         write_exposure,
         write_kernel,
         write_matched,
+        write_psf,
     )
     from psfmatch.kernel import MatchingKernel
     from psfmatch.match import Matched, match, matching_kernel, planned_match, read_matched
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         MoffatPSF,
     )
     from psfmatch.quality import Quality, measure_quality
+    from psfmatch.regions import Regions, RegionsKernel, RegionsPSF, mosaic
     from psfmatch.solve import (
         PCA,
         AlardLupton,
@@ -127,6 +129,9 @@ __all__ = [
     "PsfMatchWarning",
     "Quality",
     "Recipe",
+    "Regions",
+    "RegionsKernel",
+    "RegionsPSF",
     "Regularization",
     "Solution",
     "Solver",
@@ -150,6 +155,7 @@ __all__ = [
     "match",
     "matching_kernel",
     "measure_quality",
+    "mosaic",
     "planned_match",
     "psf_flux_variance",
     "psf_formats",
@@ -165,6 +171,7 @@ __all__ = [
     "write_exposure",
     "write_kernel",
     "write_matched",
+    "write_psf",
 ]
 
 # The rooms of these names, as the type checker reads them above.
@@ -178,12 +185,13 @@ _NAMES = {
     "geometry": "Box Position",
     "inspection": "FrameReport PSFReport inspect_file inspect_psf",
     "io": "MaskConvention PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel read_psf "
-    "write_exposure write_kernel write_matched",
+    "write_exposure write_kernel write_matched write_psf",
     "kernel": "MatchingKernel",
     "match": "Matched match matching_kernel planned_match read_matched",
     "noise": "NoiseCorrelation aperture_variance psf_flux_variance weighted_variance",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
+    "regions": "Regions RegionsKernel RegionsPSF mosaic",
     "solve": "PCA AlardLupton Clipping Fourier FreeForm Frontier Outcome Padding Regularization Solution Solver",
     "stamps": "Stamp",
     "stars": "HalfSplit StarPSF StarSelection psf_from_stars",

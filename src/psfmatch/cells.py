@@ -15,7 +15,7 @@ from psfmatch.moments import fwhm as profile_fwhm
 from psfmatch.moments import moments_fwhm
 from psfmatch.psf import PSF
 
-__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "sample_at", "sample_cells"]
+__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "check_smooth", "sample_at", "sample_cells"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,16 @@ def cell_positions(box: Box, cell_shape: tuple[int, int]) -> tuple[Box, FloatArr
     return region, grid_x.ravel(), grid_y.ravel()
 
 
+def check_smooth(science: PSF, target: PSF) -> None:
+    """Raise InputError if one of two PSFs jumps at the borders of regions, which no one kernel can follow."""
+    for name, psf in (("science", science), ("target", target)):
+        if not psf.smooth:
+            raise InputError(
+                f"the {name} PSF jumps at the borders of regions, which no one kernel can follow; "
+                "give an exposure that has it to psfmatch.match, with a target that does not jump"
+            )
+
+
 def sample_cells(
     science: PSF,
     target: PSF,
@@ -119,6 +129,7 @@ def sample_cells(
     InputError
         If ``size`` is even.
     """
+    check_smooth(science, target)
     region, x, y = cell_positions(box, cell_shape)
     if not target.resizable and target.shape != (size, size):
         warnings.warn(
@@ -156,6 +167,7 @@ def sample_at(
 
     The FWHMs are NaN unless there is a position to measure them at.
     """
+    check_smooth(science, target)
     shape = odd_shape((size, size), "PSF stamps of the cells")
     skipped: dict[int, str] = {}
     own = science.shape if pad_science else shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from psfmatch.errors import InputError, check_type
+from psfmatch.errors import InputError, PSFError, check_type
 from psfmatch.geometry import Box, FloatArray, frozen
 from psfmatch.models import as_psf
 from psfmatch.nddata import Uncertainty, negatives, uncertainty_of, unit_of, variance_of
@@ -22,7 +23,6 @@ from psfmatch.psf import PSF
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
-    from astropy.wcs import WCS
 
 __all__ = ["MASK_PLANES", "Exposure", "Mask", "Planes"]
 
@@ -162,7 +162,7 @@ class Exposure:
     psf : PSF or object, optional
         Whatever `psfmatch.models.as_psf` takes for a PSF.
         The model of the science PSF, in the coordinates of the parent frame.
-    wcs : astropy.wcs.WCS, optional
+    wcs : astropy.wcs.WCS, or any WCS with astropy's common interface (APE 14), optional
         In pixels of *this* image (the first pixel is 0, 0).
     unit : str, optional
         Of the image.
@@ -180,7 +180,7 @@ class Exposure:
     mask: Mask = field(default=None)  # type: ignore[assignment]
     box: Box = field(default=None)  # type: ignore[assignment]
     psf: PSF | None = None
-    wcs: WCS | None = None
+    wcs: Any = None
     unit: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -228,12 +228,18 @@ class Exposure:
     @property
     def pixel_scale(self) -> float | None:
         """Arcseconds a pixel (geometric mean at the reference point), or None without a celestial WCS."""
-        if self.wcs is None or not self.wcs.has_celestial:
+        if self.wcs is None or not getattr(self.wcs, "has_celestial", True):
             return None
-        from astropy.wcs.utils import proj_plane_pixel_scales
+        from astropy.wcs.utils import local_partial_pixel_derivatives, proj_plane_pixel_scales
 
-        scales = np.asarray(proj_plane_pixel_scales(self.wcs.celestial), float)
-        return float(np.sqrt(np.prod(scales)) * 3600.0)
+        if hasattr(self.wcs, "celestial"):
+            scales = np.asarray(proj_plane_pixel_scales(self.wcs.celestial), float)
+            return float(np.sqrt(np.prod(scales)) * 3600.0)
+        middle = Box.from_shape(self.shape).center
+        low = getattr(self.wcs, "low_level_wcs", self.wcs)
+        area = abs(np.linalg.det(local_partial_pixel_derivatives(low, middle.x, middle.y)))
+        cosine = np.cos(np.radians(float(low.pixel_to_world_values(middle.x, middle.y)[1])))
+        return float(np.sqrt(area * cosine) * 3600.0)
 
     def replace(self, **changes: Any) -> Exposure:
         """A new exposure with some of its fields changed."""
@@ -253,7 +259,7 @@ class Exposure:
             variance=None if self.variance is None else self.variance[where],
             mask=Mask(self.mask.array[where], self.mask.planes),
             box=box,
-            wcs=None if self.wcs is None else self.wcs[where],
+            wcs=None if self.wcs is None else cut_wcs(self.wcs, where),
         )
 
     @classmethod
@@ -304,7 +310,8 @@ class Exposure:
 
         stamp = None
         if self.psf is not None:
-            stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
+            with suppress(PSFError):
+                stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
         parts = self._nddata_parts(uncertainty)
         data = CCDData(**parts, unit=unit_of(self.unit), mask=self.mask.array != 0, psf=stamp)
         data.flags = _copy(self.mask.array)
@@ -362,6 +369,14 @@ class Exposure:
         return card(
             "Exposure", rows, picture=picture, says=f"Thumbnail of an image of {self.shape[1]} x {self.shape[0]} px"
         )
+
+
+def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
+    """The WCS of a part of the pixels."""
+    from astropy.wcs import WCS
+    from astropy.wcs.wcsapi import SlicedLowLevelWCS
+
+    return wcs[where] if isinstance(wcs, WCS) else SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where)
 
 
 def _plane(values: ArrayLike, name: str) -> FloatArray:

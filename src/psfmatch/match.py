@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from psfmatch.cells import check_smooth
 from psfmatch.convolve import Convolver, convolve
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
-from psfmatch.geometry import Box
+from psfmatch.geometry import Box, FloatArray
 from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import timed
 from psfmatch.psf import PSF, AnalyticPSF, ImagePSF, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
+from psfmatch.regions import Regions, RegionsKernel, RegionsPSF, alone
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
 from psfmatch.stamps import Stamp, paired
 
@@ -29,6 +31,7 @@ __all__ = ["Matched", "match", "matching_kernel", "planned_match", "read_matched
 log = logging.getLogger(__name__)
 
 LEAST_SUM, MOST_SUM = 0.5, 1.5
+SIDES, LEAST_POSITIONS = (5, 11, 23, 47), 9
 Target = PSF | ArrayLike | str | PathLike[str] | Callable[[float, float], Any]
 
 
@@ -40,18 +43,21 @@ class Matched:
     ----------
     exposure : Exposure
         With the target as its PSF.
-    kernel : MatchingKernel
+    kernel : MatchingKernel or RegionsKernel
         What it was convolved with.
     quality : Quality
         The kernel's figures, measured at positions off the grid of the cells.
     solution : Solution
-        How the kernel was found: outcome, cells, statistics.
+        How the kernel was found: outcome, cells, statistics; of a `RegionsKernel`, that of the worst region.
+    regions : mapping of int to Solution
+        Where the PSF jumps at borders (`RegionsPSF`): how the kernel of each region was found.
     """
 
     exposure: Exposure
-    kernel: MatchingKernel
+    kernel: MatchingKernel | RegionsKernel
     quality: Quality
     solution: Solution
+    regions: Mapping[int, Solution] = field(default_factory=dict)
 
 
 def match(
@@ -68,6 +74,9 @@ def match(
     The two PSFs are sampled in cells over the exposure, a kernel that varies over the field is solved for and measured
     at positions between the cells, and the exposure is convolved with it.
 
+    Where the PSF jumps at borders (`RegionsPSF`), each region is matched as if there were nothing else, and all are put
+    together: no light crosses a border, pixels near it are flagged EDGE, and what is in no region is NaN and NO_DATA.
+
     Parameters
     ----------
     exposure : Exposure
@@ -82,7 +91,8 @@ def match(
     kernel_sum : float
         The flux scale of the result.
     throw : bool
-        Raise `MatchError` where the outcome is bad; else return what there is, with a warning.
+        Raise `MatchError` where the outcome is bad; else return what there is, with a warning (without data, where
+        a region has no kernel at all).
 
     Returns
     -------
@@ -142,20 +152,67 @@ def planned_match(
     if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
     wanted = read_psf(target, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
-    with timed("solved", "solve"):
-        solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
+    if isinstance(exposure.psf, RegionsPSF):
+        plan = _plan_by_regions(exposure, exposure.psf, wanted, solver, kernel_sum, throw)
+    else:
+        plan = _plan(exposure, exposure.psf, wanted, solver, kernel_sum, throw)
+    log.info("%r", plan.quality)
     asked = {
         "target": _words(target),
         "options": repr(FreeForm() if solver is None else solver),
         "asked_sum": kernel_sum,
     }
-    solution = replace(solution, statistics={**solution.statistics, **asked})
+    return replace(plan, solution=replace(plan.solution, statistics={**plan.solution.statistics, **asked}))
+
+
+def _plan(
+    exposure: Exposure, science: PSF, wanted: PSF, solver: Solver | None, kernel_sum: float, throw: bool,
+    region: tuple[Regions, int] | None = None,
+) -> Matched:  # fmt: skip
+    with timed("solved", "solve"):
+        solution = _solve(science, wanted, exposure.box, solver, kernel_sum, throw)
     with timed("measured", "match"):
-        quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
-    log.info("%r", quality)
+        quality = measured_quality(solution, science, wanted, exposure.box, kernel_sum, region)
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
-    plan = exposure.replace(psf=with_size(wanted, max(exposure.psf.shape)), mask=mask)
+    plan = exposure.replace(psf=with_size(wanted, max(science.shape)), mask=mask)
     return Matched(plan, solution.kernel, quality, solution)
+
+
+def _plan_by_regions(
+    exposure: Exposure, science: RegionsPSF, wanted: PSF, solver: Solver | None, kernel_sum: float, throw: bool
+) -> Matched:
+    """The plans of the regions as one."""
+    plans: dict[int, Matched] = {}
+    failure: MatchError | None = None
+    for label, psf in science.psfs.items():
+        part = alone(exposure, science.regions, label)
+        if part is None or not np.isfinite(part.image).any():
+            log.info("region %d: no data", label)
+            continue
+        try:
+            plans[label] = _plan(part, psf, wanted, solver, kernel_sum, throw, (science.regions, label))
+        except MatchError as error:
+            failure = MatchError(f"region {label}: {error}", error.solution)
+            if throw:
+                raise failure from error
+            warnings.warn(f"{failure}; it is left without data", PsfMatchWarning, stacklevel=4)
+    if not plans:
+        raise failure or InputError("no region of the PSF has data; does its frame have the exposure's coordinates?")
+    kernel = RegionsKernel(science.regions, {label: plan.solution.kernel for label, plan in plans.items()})
+    worst = max(plans, key=lambda label: _badness(plans[label]))
+    solution = plans[worst].solution
+    statistics = {"regions": len(plans), "worst_region": worst, **solution.statistics}
+    mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
+    return Matched(
+        exposure.replace(psf=with_size(wanted, max(science.shape)), mask=mask), kernel,
+        Quality.joined([plan.quality for plan in plans.values()]), replace(solution, statistics=statistics),
+        {label: plan.solution for label, plan in plans.items()},
+    )  # fmt: skip
+
+
+def _badness(plan: Matched) -> tuple[bool, bool, float]:
+    outcome = plan.solution.outcome
+    return not outcome.ok, outcome is not Outcome.OK, plan.quality.worst["residual"]
 
 
 def matching_kernel(
@@ -213,6 +270,7 @@ def matching_kernel(
 
 
 def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_sum: float, throw: bool) -> Solution:
+    check_smooth(science, target)
     for name, psf in (("science", science), ("target", target)):
         total = float(psf.image.sum()) if isinstance(psf, ImagePSF) else 1.0
         if not LEAST_SUM <= total <= MOST_SUM:
@@ -260,7 +318,7 @@ def read_matched(path: str | PathLike[str]) -> Matched:
     -------
     Matched
         As it was written, but for the stamps of the cells, which are of single precision, and the PSF, which is the
-        target's stamp.
+        target's stamp; of regions, the solution is that of the worst.
 
     Raises
     ------
@@ -271,13 +329,17 @@ def read_matched(path: str | PathLike[str]) -> Matched:
     """
     outcome, notes = read_notes(path)
     kernel = read_kernel(path)
-    solution = Solution(kernel, Outcome[outcome], read_cells(path), notes)
+    worst = kernel.kernels[int(notes["worst_region"])] if isinstance(kernel, RegionsKernel) else kernel
+    solution = Solution(worst, Outcome[outcome], read_cells(path), notes)
     return Matched(read_exposure(path), kernel, read_quality(path), solution)
 
 
-def measured_quality(solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float) -> Quality:
-    """The quality where both PSFs can be evaluated, at positions off the grid of the cells."""
-    x, y = check_positions(box)
+def measured_quality(
+    solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float,
+    region: tuple[Regions, int] | None = None,
+) -> Quality:  # fmt: skip
+    """The quality where both PSFs can be evaluated, at positions off the grid of the cells (and in a region)."""
+    x, y = check_positions(box) if region is None else _positions_within(box, *region)
     good: list[Quality] = []
     failure: PSFError | None = None
     for xi, yi in zip(x, y, strict=True):
@@ -294,3 +356,17 @@ def measured_quality(solution: Solution, science: PSF, target: PSF, box: Box, ke
             stacklevel=3,
         )
     return Quality.joined(good)
+
+
+def _positions_within(box: Box, regions: Regions, label: int) -> tuple[FloatArray, FloatArray]:
+    """Some 25 positions in a region, among more the less of the box it fills."""
+    for side in SIDES:
+        x, y = check_positions(box, side)
+        inside = np.flatnonzero(regions.at(x=x, y=y) == label)
+        if inside.size >= LEAST_POSITIONS:
+            break
+    else:
+        rows, columns = np.nonzero(regions.within(box, label))
+        return np.array([box.x0 + columns[columns.size // 2]], float), np.array([box.y0 + rows[rows.size // 2]], float)
+    chosen = inside[:: max(1, inside.size // check_positions(box)[0].size)]
+    return x[chosen], y[chosen]

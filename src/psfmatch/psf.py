@@ -82,6 +82,11 @@ class PSF(ABC):
         return False
 
     @property
+    def smooth(self) -> bool:
+        """Whether it varies smoothly, so that one kernel can follow it; False: it jumps at borders."""
+        return True
+
+    @property
     def measured(self) -> NDArray[np.bool_] | None:
         """Which pixels of the stamps are measured, rather than filled up with zeros; None: all."""
         return None

@@ -32,7 +32,7 @@ def main() -> None:
 
     \b
     Start here:
-      psfmatch demo                       match three real images that come with the package
+      psfmatch demo                       match and add four real images
       psfmatch match image.fits --psf image.psf --target moffat:fwhm=5,beta=3.5 -o matched.fits
 
     \b

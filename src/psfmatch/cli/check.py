@@ -90,16 +90,20 @@ def _correlation(console: Console, image: Path) -> NoiseCorrelation | None:
     from psfmatch.correlation import NoiseCorrelation
     from psfmatch.errors import FormatError
     from psfmatch.io import read_correlation, read_kernel
+    from psfmatch.kernel import MatchingKernel
 
     try:
         return read_correlation(image)
     except FormatError:
         pass
     try:
-        return NoiseCorrelation.of_kernel(read_kernel(image))
+        kernel = read_kernel(image)
     except FormatError:
-        console.note(f"{image}: no correlation of its noise is known; the errors hold for independent pixels")
-        return None
+        kernel = None
+    if isinstance(kernel, MatchingKernel):
+        return NoiseCorrelation.of_kernel(kernel)
+    console.note(f"{image}: no single correlation of its noise is known; the errors hold for independent pixels")
+    return None
 
 
 def _print(console: Console, results: dict[str, Check]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
+from psfmatch.cli.demo_coadd import Sums, added, draw_sums, print_sums, sum_values
 from psfmatch.cli.figures import print_outcomes, print_quality, solution_values
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ FRAMES = {
     "N2": ("c4d_170316_062107_ooi_z_ls9.N2.fits.gz", "CCD N2, 2017-03-16"),
     "S1": ("c4d_170419_042827_ooi_z_ls9.S1.fits.gz", "CCD S1, 2017-04-19"),
     "N3": ("c4d_180212_083009_ooi_z_ls9.N3.fits.gz", "CCD N3, 2018-02-12"),
+    "N3b": ("c4d_150411_035242_ooi_z_ls9.N3.fits.gz", "CCD N3, 2015-04-11"),
 }
 
 
@@ -44,7 +46,7 @@ class Result:
     path: Path
 
 
-@click.command(short_help="Match three real images that come with the package.")
+@click.command(short_help="Match and add four real images that come with the package.")
 @click.option(
     "--output", "-o", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
     help="The folder to write.  [default: psfmatch-demo, or the first of psfmatch-demo-2, -3 ... that is free]"
@@ -52,14 +54,16 @@ class Result:
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier run has left in the folder.")
 @verb
 def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
-    """Match three real DECam images to one PSF, and show that their stars have it.
+    """Match four real DECam images to one PSF, add them, and show that their stars have it.
 
-    The frames are z-band cut-outs of one field, taken on three nights in different seeing, each with its weight map,
-    mask and a PSF model that varies over the field.  All are given a Moffat profile of 4.9 pixels FWHM (beta 3.5).
+    The frames are z-band cut-outs of one field, taken on four nights in different seeing, each with its weight map,
+    mask and a PSF model that varies over the field.  All are given a Moffat profile of 4.9 pixels FWHM (beta 3.5), and
+    brought to one grid and added.
 
-    Writes a FITS file for each frame and before_after.png (this needs matplotlib: pip install "psfmatch[plots]", in
-    a clone ".[plots]").  Prints how well the PSF models were matched, and, from the pixels themselves, the width of
-    the brightest unsaturated star before and after.
+    Writes a FITS file for each frame and one for the coadd, and the pictures before_after.png and coadd.png (these need
+    matplotlib: pip install "psfmatch[plots]", in a clone ".[plots]").  Prints how well the PSF models were matched,
+    and, from the pixels themselves, the width of the brightest unsaturated star before and after; the coadd is shown
+    beside the plain mean of the frames.
 
     \b
     Examples:
@@ -69,10 +73,13 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
     folder = _folder(output, overwrite)
     begin = time.perf_counter()
     results: dict[str, Result] = {}
-    with console.steps(len(FRAMES)) as step:
+    with console.steps(len(FRAMES) + 1) as step:
         for name, (file, title) in FRAMES.items():
             step(title)
             results[name] = _match_frame(demo_data() / file, title, folder, overwrite)
+        step("coadd")
+        exposures = {name: result.exposure for name, result in results.items()}
+        sums = added(exposures, TARGET, TARGET_FWHM, folder / "coadd.fits", overwrite=overwrite)
     console.line(f"DECam z band, matched to {TARGET} (pixels)\n")
     print_quality(console, {name: result.matched.quality for name, result in results.items()})
     console.line()
@@ -93,21 +100,20 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
                 f"{'broader' if excess > 0 else 'narrower'} than its star.  No kernel can mend that: "
                 "a match is as good as the model."
             )
-    picture = _draw(list(results.values()), folder / "before_after.png")
+    print_sums(console, sums, TARGET_FWHM)
+    pictures = _draw(list(results.values()), sums, folder)
     console.line()
-    for path in [result.path for result in results.values()] + ([picture] if picture else []):
+    for path in [*(result.path for result in results.values()), sums.path, *pictures]:
         console.line(f"wrote {path}")
-    if picture is None:
-        console.note(
-            'no before_after.png: matplotlib is not installed; pip install "psfmatch[plots]", in a clone ".[plots]"'
-        )
+    if not pictures:
+        console.note('no pictures: matplotlib is not installed; pip install "psfmatch[plots]", in a clone ".[plots]"')
     code = OK if all(result.matched.solution.outcome.ok for result in results.values()) else NO_MATCH
     seconds = time.perf_counter() - begin
     console.line(f"{seconds:.1f} s")
     console.result(
         {
             "command": "demo", "ok": code == OK, "target": TARGET, "target_fwhm": TARGET_FWHM, "seconds": seconds,
-            "picture": picture, "steps": console.seconds(),
+            "pictures": pictures, "sums": sum_values(sums), "steps": console.seconds(),
             "images": {name: _values(result) for name, result in results.items()},
         }
     )  # fmt: skip
@@ -173,19 +179,20 @@ def _model_image(exposure: Exposure, star: Star) -> Exposure:
     return exposure.replace(image=image[sy // 2 : sy // 2 + ny, sx // 2 : sx // 2 + nx])
 
 
-def _draw(results: Sequence[Result], path: Path) -> Path | None:
-    """The picture, where matplotlib is installed."""
+def _draw(results: Sequence[Result], sums: Sums, folder: Path) -> list[Path]:
+    """The pictures, where matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        return None
+        return []
     from psfmatch.plots import BeforeAfter, before_after
 
     pairs = [
         BeforeAfter(r.title, r.exposure, r.matched.exposure, r.star, r.after, target_fwhm=TARGET_FWHM) for r in results
     ]
+    path = folder / "before_after.png"
     before_after(pairs).savefig(path, dpi=160)
-    return path
+    return [path, draw_sums(sums, TARGET_FWHM, folder / "coadd.png")]
 
 
 def _star_row(name: str, result: Result) -> tuple[str, ...]:

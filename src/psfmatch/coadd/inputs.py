@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from psfmatch.moments import fwhm
 from psfmatch.noise import psf_flux_variance
 from psfmatch.psf import PSF
 from psfmatch.quality import Quality
+from psfmatch.regions import RegionsKernel, RegionsPSF, alone
 from psfmatch.solve import FreeForm, Solver
 from psfmatch.warp import Grid, Interpolation, Kaiser, Transform, WarpedPSF, warp
 
@@ -103,15 +104,43 @@ class CoaddInput:
         The magnitude of one unit of its flux; default what the exposure says.
     options : mapping
         Of `read_exposure`: ``psf``, ``weight``, ``format`` ...
+    region : int, optional
+        Of an exposure with a `RegionsPSF`: the region that alone is meant.
     """
 
     source: Exposure | str | PathLike[str]
     name: str = ""
     zero_point: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    region: int | None = None
 
     def open(self) -> Exposure:
-        """The exposure; the planes of a plain FITS file stay in it."""
+        """The exposure, or one region of it; the planes of a plain FITS file stay in it.
+
+        Raises
+        ------
+        InputError
+            If it has no such region.
+        """
+        return self.part_of(self._opened())
+
+    def part_of(self, exposure: Exposure) -> Exposure:
+        """The opened exposure, or the region of it that is meant."""
+        psf = exposure.psf
+        if self.region is None:
+            return exposure
+        part = alone(exposure, psf.regions, self.region) if isinstance(psf, RegionsPSF) else None
+        if part is None:
+            raise InputError(f"has no pixel of the region {self.region}")
+        return part
+
+    def pieces(self, exposure: Exposure) -> list[CoaddInput]:
+        """The input itself, or its regions where the PSF of its exposure jumps at borders: they share no kernel."""
+        if self.region is not None or not isinstance(exposure.psf, RegionsPSF):
+            return [self]
+        return [replace(self, region=k, name=f"{self.label} region {k}") for k in exposure.psf.psfs]
+
+    def _opened(self) -> Exposure:
         if isinstance(self.source, Exposure):
             return self.source
         with warnings.catch_warnings():
@@ -269,29 +298,36 @@ def _prepared(
     if recipe.order == "match-warp":
         middle = Position(box.center.y, box.center.x)
         plan = planned_match(exposure, WarpedPSF(target, transform.inverse, at=middle), solver=recipe.solver)
-        before = NoiseCorrelation.of_kernel(plan.kernel, tolerance=CORRELATION)
+        kernel = _of_one_region(plan.kernel)
+        before = NoiseCorrelation.of_kernel(kernel, tolerance=CORRELATION)
         after = resampled(before)
     else:
         blank = Exposure(np.zeros(covers.shape, np.float32), box=covers, psf=on_grid)
         plan = planned_match(blank, target, solver=recipe.solver)
+        kernel = _of_one_region(plan.kernel)
         before = white
-        after = before.convolved(plan.kernel, tolerance=CORRELATION)
+        after = before.convolved(kernel, tolerance=CORRELATION)
     y, x = (a.ravel() for a in np.meshgrid(*_nodes(covers), indexing="ij"))
     gain = after.gains(x=x, y=y)
     if recipe.order == "match-warp":
         at_x, at_y = transform.positions(x=x, y=y)
         correction = gain / (before.gains(x=at_x, y=at_y) * white.gains(x=x, y=y))
     else:
-        squares = (plan.kernel.stamps(x=x, y=y) ** 2).sum(axis=(1, 2))
+        squares = (kernel.stamps(x=x, y=y) ** 2).sum(axis=(1, 2))
         correction = gain / (squares * white.gains(x=x, y=y))
     area = np.abs(np.linalg.det(transform.jacobian(x=[center.x], y=[center.y]))[0])
     noise = _typical(exposure) * (factor * area) ** 2 * float(after.gains(x=center.x, y=center.y)[0])
     flux = psf_flux_variance(noise, after, target, x=center.x, y=center.y)[0]
     scale = exposure.pixel_scale or np.nan
     return Prepared(
-        source, index, covers, plan.kernel, plan.quality, transform, factor, sky, float(1.0 / flux), noise, after,
+        source, index, covers, kernel, plan.quality, transform, factor, sky, float(1.0 / flux), noise, after,
         correction.reshape(GAIN_NODES, GAIN_NODES), _width(exposure) * scale,
     )  # fmt: skip
+
+
+def _of_one_region(kernel: MatchingKernel | RegionsKernel) -> MatchingKernel:
+    assert isinstance(kernel, MatchingKernel)
+    return kernel
 
 
 def transform_to(exposure: Exposure, grid: Grid) -> Transform:

@@ -26,7 +26,7 @@ from psfmatch.geometry import Box
 from psfmatch.io import read_psf
 from psfmatch.psf import PSF, ImagePSF
 from psfmatch.target import common_target
-from psfmatch.warp import Grid, WarpedPSF
+from psfmatch.warp import Grid, WarpedPSF, check_sampling
 
 __all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned"]
 
@@ -173,22 +173,32 @@ def planned(
     """
     rows: dict[int, Row] = {}
     opened: dict[int, Exposure] = {}
-    for k, one in enumerate(inputs):
+    given, inputs = inputs, []
+    for one in given:
         say(f"{one.label}: reading")
         try:
             exposure = one.open()
             if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
                 lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
                 raise InputError(f"has {lack}")
-            opened[k] = exposure
         except (PsfMatchError, OSError) as error:
-            rows[k] = Row(one.label, False, " ".join(str(error).split()))
+            rows[len(inputs)] = Row(one.label, False, " ".join(str(error).split()))
+            inputs.append(one)
+            continue
+        for piece in one.pieces(exposure):
+            try:
+                opened[len(inputs)] = piece.part_of(exposure)
+            except InputError as error:
+                rows[len(inputs)] = Row(piece.label, False, str(error))
+            inputs.append(piece)
     if not rows and not opened:
         raise InputError("there are no inputs: give at least one exposure")
     if not opened:
         raise InputError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
     where = _grid(grid, list(opened.values()))
     wanted = _target(target, where, inputs, opened, say)
+    center = where.box.center
+    check_sampling(wanted, "target", x=center.x, y=center.y, pixel_scale=where.pixel_scale)
     levels = {k: sky_level(e) if recipe.background == "median" else 0.0 for k, e in opened.items()}
     points = {k: _zero_point(inputs[k], e) for k, e in opened.items()}
     common = _common({inputs[k].label: points[k] for k in opened}) if recipe.scale != "none" else None

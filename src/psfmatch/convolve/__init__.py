@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.convolve.direct import Direct
 from psfmatch.convolve.fft import FFT
@@ -10,11 +15,14 @@ from psfmatch.convolve.footprint import Convolver
 from psfmatch.errors import InputError, check_type
 from psfmatch.exposure import Exposure
 from psfmatch.kernel import MatchingKernel
+from psfmatch.regions import RegionsKernel, alone, assembled
 
 __all__ = ["FFT", "Convolver", "Direct", "convolve", "convolve_many"]
 
 
-def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver | None = None) -> Exposure:
+def convolve(
+    exposure: Exposure, kernel: MatchingKernel | RegionsKernel, *, convolver: Convolver | None = None
+) -> Exposure:
     """Convolve image, variance and mask with a kernel that may vary over the field.
 
     ``image_out(x) = sum_u K(u; x) image(x - u)``, ``variance_out(x) = sum_u K(u; x)^2 variance(x - u)``, and every
@@ -24,8 +32,10 @@ def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver
     ----------
     exposure : Exposure
         Its box places the pixels in the kernel's frame.
-    kernel : MatchingKernel
-        The kernel, evaluated at every output pixel.
+    kernel : MatchingKernel or RegionsKernel
+        The kernel, evaluated at every output pixel.  With one for each region, each region is convolved as if there
+        were nothing else: pixels near its borders are made from the part of the kernel that lies inside (EDGE; INTRP
+        too where the border is not that of a rectangle), and what is in no region is NaN and NO_DATA.
     convolver : Convolver, optional
         Backend and its options; default `FFT`.
 
@@ -40,10 +50,28 @@ def convolve(exposure: Exposure, kernel: MatchingKernel, *, convolver: Convolver
         If the image is smaller than the kernel, or an argument of another type.
     """
     check_type(exposure, Exposure, "exposure", "psfmatch.Exposure(image)")
-    check_type(kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))")
     if not hasattr(convolver, "convolve") and convolver is not None:
         raise InputError(f"convolver {convolver!r}: give FFT(), Direct() or their like")
-    return (FFT() if convolver is None else convolver).convolve(exposure, kernel)
+    how = FFT() if convolver is None else convolver
+    if isinstance(kernel, RegionsKernel):
+        return _by_regions(exposure, kernel, how)
+    check_type(kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))")
+    return how.convolve(exposure, kernel)
+
+
+def _by_regions(exposure: Exposure, kernel: RegionsKernel, convolver: Any) -> Exposure:
+    """Each region alone, put together; into the convolver's own planes, where it has some."""
+    exposure = exposure.replace(mask=exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA")))
+    out = getattr(convolver, "out", None)
+    convolver = convolver if out is None else replace(convolver, out=None)
+
+    def parts() -> Iterator[tuple[Exposure, NDArray[np.bool_]]]:
+        for label, one in kernel.kernels.items():
+            part = alone(exposure, kernel.regions, label, least=one.shape)
+            if part is not None:
+                yield convolver.convolve(part, one), kernel.regions.within(part.box, label)
+
+    return assembled(exposure, parts(), out)
 
 
 def convolve_many(

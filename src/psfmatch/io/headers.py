@@ -135,7 +135,15 @@ def _check_invertible(wcs: WCS, header: fits.Header) -> None:
 
 
 def wcs_cards(wcs: WCS) -> fits.Header:
-    """The WCS as cards."""
+    """The WCS as cards; none, with a warning, where it is no FITS WCS."""
+    if not hasattr(wcs, "to_header"):
+        warnings.warn(
+            f"a WCS of type {type(wcs).__name__} cannot be stored in FITS, and is left out; give the exposure one that "
+            "can, such as the header of gwcs' to_fits_sip()",
+            PsfMatchWarning,
+            stacklevel=4,
+        )
+        return fits.Header()
     if wcs.cpdis1 or wcs.cpdis2 or wcs.det2im1 or wcs.det2im2:
         warnings.warn("the WCS has distortion tables, which are not written", PsfMatchWarning, stacklevel=3)
     with quiet():

@@ -6,6 +6,8 @@
     a table of n rows with one column ``COEFFICIENTS`` (n_terms), in the order of `psfmatch.fields.Field`: 1, x, y,
     x^2, xy, y^2, ...  Its cards KIND, BOXX0, BOXY0, BOXX1, BOXY1 hold the kind and the box of the field.
 
+A kernel that jumps at borders is an image ``LABELS`` and a pair ``KERNEL_n`` for each label: `psfmatch.io.regions`.
+
 All numbers are stored as they are in memory: what is read back is equal to the last bit.
 """
 
@@ -25,8 +27,10 @@ from psfmatch.geometry import Box, FloatArray
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, split_extension
 from psfmatch.io.fits import native, open_fits
 from psfmatch.io.headers import box_cards, put_cards
+from psfmatch.io.regions import LABELS, labels_hdu, read_regions
 from psfmatch.kernel import MatchingKernel
 from psfmatch.quality import Quality
+from psfmatch.regions import RegionsKernel
 
 if TYPE_CHECKING:
     from psfmatch.match import Matched
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "basis_hdus",
     "correlation_hdus",
+    "kernel_hdus",
     "primary_hdu",
     "quality_hdu",
     "read_basis",
@@ -96,12 +101,20 @@ def quality_hdu(quality: Quality) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns(columns, name="QUALITY")
 
 
-def write_kernel(kernel: MatchingKernel, path: PathLike, *, overwrite: bool = False) -> None:
+def kernel_hdus(kernel: MatchingKernel | RegionsKernel) -> list[Any]:
+    """The HDUs of a kernel, which `read_kernel` reads."""
+    if isinstance(kernel, MatchingKernel):
+        return basis_hdus("KERNEL", kernel.basis, kernel.weights)
+    pairs = [basis_hdus(f"KERNEL_{label}", one.basis, one.weights) for label, one in kernel.kernels.items()]
+    return [labels_hdu(kernel.regions), *(hdu for pair in pairs for hdu in pair)]
+
+
+def write_kernel(kernel: MatchingKernel | RegionsKernel, path: PathLike, *, overwrite: bool = False) -> None:
     """Write a matching kernel to a FITS file, from which `read_kernel` reads it to the last bit.
 
     Parameters
     ----------
-    kernel : MatchingKernel
+    kernel : MatchingKernel or RegionsKernel
         The kernel.
     path : path
         Ends in ``.fits`` or ``.fits.gz``.  For the layout see `psfmatch.io.kernels`.
@@ -118,11 +131,11 @@ def write_kernel(kernel: MatchingKernel, path: PathLike, *, overwrite: bool = Fa
     target = Path(path)
     fits_suffix(target)
     with atomic_output(target, overwrite=overwrite) as out:
-        pair = basis_hdus("KERNEL", kernel.basis, kernel.weights)
-        fits.HDUList([primary_hdu(len(pair)), *pair]).writeto(out, checksum=True)
+        hdus = kernel_hdus(kernel)
+        fits.HDUList([primary_hdu(len(hdus)), *hdus]).writeto(out, checksum=True)
 
 
-def read_kernel(path: PathLike) -> MatchingKernel:
+def read_kernel(path: PathLike) -> MatchingKernel | RegionsKernel:
     """Read a matching kernel, from a file of its own or from a matched exposure.
 
     Parameters
@@ -149,9 +162,14 @@ def read_kernel(path: PathLike) -> MatchingKernel:
     """
     file, _ = split_extension(path)
     with open_fits(file) as hdus:
-        basis, weights = read_basis(hdus, "KERNEL")
         try:
-            return MatchingKernel(basis, weights)
+            if "KERNEL" in hdus or LABELS not in hdus:
+                return MatchingKernel(*read_basis(hdus, "KERNEL"))
+            regions = read_regions(hdus)
+            names = {label: f"KERNEL_{label}" for label in regions.boxes if f"KERNEL_{label}" in hdus}
+            return RegionsKernel(regions, {k: MatchingKernel(*read_basis(hdus, name)) for k, name in names.items()})
+        except FormatError:
+            raise
         except InputError as error:
             raise FormatError(f"{file}: {error}") from error
 

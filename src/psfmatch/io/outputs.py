@@ -13,6 +13,8 @@ PSF, PSF_WEIGHTS   of an exposure that is not a match: the PSF, as a basis (n, s
                    where it is one stamp, which for an analytic model is realised at its default size
 KERNEL,            of a match: the matching kernel, see `psfmatch.io.kernels`; what the solver chose and measured stands
 KERNEL_WEIGHTS     in the header of KERNEL as STAT <name>
+LABELS, PSF_n      where the PSF jumps at borders, in place of PSF: see `psfmatch.io.regions`
+LABELS, KERNEL_n   of a match of such an exposure, in place of KERNEL
 TARGET             of a match: the target PSF, one stamp (sy, sx), which is the PSF of the exposure
 QUALITY            of a match: a table with the figures of merit, a row a position
 CELLS,             of a match: what the kernel was solved from, see `psfmatch.io.cells`
@@ -41,20 +43,22 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from psfmatch.errors import PsfMatchWarning
+from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.io.cells import cell_hdus, statistics_hdus
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
 from psfmatch.io.fits import BLOCK
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
-from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
+from psfmatch.io.kernels import basis_hdus, kernel_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
+from psfmatch.io.regions import labels_hdu
 from psfmatch.machine import timed
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
+from psfmatch.regions import RegionsPSF
 
 if TYPE_CHECKING:
     from psfmatch.match import Matched
 
-__all__ = ["exposure_output", "matched_output", "write_exposure", "write_matched"]
+__all__ = ["exposure_output", "matched_output", "write_exposure", "write_matched", "write_psf"]
 
 Extensions = Callable[[], list[Any]]
 MAPPED_MASKS = ("u1", "i2", "i4", "i8")  # the others are stored with an offset
@@ -109,6 +113,37 @@ def write_matched(matched: Matched, path: PathLike, *, overwrite: bool = False) 
     """
 
     _write(matched.exposure, path, lambda: _match_hdus(matched), summary_cards(matched), overwrite=overwrite)
+
+
+def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False) -> None:
+    """Write a PSF model to a FITS file, from which `read_psf` reads it.
+
+    Parameters
+    ----------
+    psf : PSF
+        A stamp, a basis (both read back to the last bit), an analytic model (as a stamp of its default size), or a
+        `RegionsPSF` of such.
+    path : path
+        Ends in ``.fits``, ``.fits.gz`` or ``.fits.fz``.
+    overwrite : bool
+        Replace the file where it exists.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and ``overwrite`` is not set.
+    OSError
+        If the file cannot be written; nothing is left behind.
+    InputError
+        If a PSF of its kind cannot be stored, or the name is not that of a FITS file.
+    """
+    target = Path(path)
+    fits_suffix(target)
+    hdus = _model_hdus(psf, "PSF")
+    if not hdus:
+        raise InputError(f"{target}: a PSF of type {type(psf).__name__} cannot be stored; give stamps, or basis stamps")
+    with atomic_output(target, overwrite=overwrite) as out:
+        fits.HDUList([primary_hdu(len(hdus)), *hdus]).writeto(out, checksum=True)
 
 
 @contextmanager
@@ -281,21 +316,34 @@ def _plane_hdu(array: NDArray[Any], name: str, place: fits.Header, *, tiles: boo
 def _psf_hdus(psf: PSF | None) -> list[Any]:
     if psf is None:
         return []
+    hdus = _model_hdus(psf, "PSF")
+    if not hdus:
+        what = {type(one).__name__ for one in (psf.psfs.values() if isinstance(psf, RegionsPSF) else [psf])}
+        warnings.warn(
+            f"a PSF of type {', '.join(sorted(what))} is not written; keep its file", PsfMatchWarning, stacklevel=5
+        )
+    return hdus
+
+
+def _model_hdus(psf: PSF, name: str) -> list[Any]:
+    """The HDUs of a PSF, which `read_psf` reads; none where there is no way to store it."""
+    if isinstance(psf, RegionsPSF):
+        models = [_model_hdus(one, f"{name}_{label}") for label, one in psf.psfs.items()]
+        return [labels_hdu(psf.regions), *(hdu for model in models for hdu in model)] if all(models) else []
     if isinstance(psf, BasisPSF):
-        pair = basis_hdus("PSF", psf.basis, psf.weights)
+        pair = basis_hdus(name, psf.basis, psf.weights)
         pair[1].header["NORMALIZ"] = (psf.normalize, "stamps are scaled to unit sum")
         return pair
     if isinstance(psf, ImagePSF | AnalyticPSF):
-        return [fits.ImageHDU(np.array(psf.stamps(x=0.0, y=0.0)[0]), name="PSF")]
-    warnings.warn(f"a PSF of type {type(psf).__name__} is not written; keep its file", PsfMatchWarning, stacklevel=5)
+        return [fits.ImageHDU(np.array(psf.stamps(x=0.0, y=0.0)[0]), name=name)]
     return []
 
 
 def _match_hdus(matched: Matched) -> list[Any]:
-    pair = basis_hdus("KERNEL", matched.kernel.basis, matched.kernel.weights)
-    put_statistics(pair[0].header, matched)
+    kernel = kernel_hdus(matched.kernel)
+    put_statistics(kernel[0].header, matched)
     solved = [*cell_hdus(matched.solution.cells), *statistics_hdus(matched.solution.statistics)]
-    return [*pair, *_target_hdus(matched.exposure), quality_hdu(matched.quality), *solved]
+    return [*kernel, *_target_hdus(matched.exposure), quality_hdu(matched.quality), *solved]
 
 
 def _target_hdus(exposure: Exposure) -> list[Any]:

@@ -48,7 +48,9 @@ def read_psf(
         * a FITS image, one stamp for the whole field: an `ImagePSF`.  A sum between 0.5 and 1.001 is believed (the
           stamp lacks flux), any other is normalised with a warning.  A stamp of even sides is brought to odd ones about
           its source; one whose pixels differ from the image's by more than 1 % to these (see `read_psf_pair`);
-        * files of psfmatch: the PSF of the exposure in them.
+        * files of psfmatch: the PSF of the exposure in them;
+        * a FITS file with an image of labels and a PSF for each, or a TOML file with boxes or polygons: a `RegionsPSF`,
+          which jumps at borders (see `psfmatch.io.regions`).
     format : str, optional
         The name of one of `psfmatch.io.psf_formats`; default: the first of them that takes the content for its own.
     pixel_scale : float, optional

@@ -13,7 +13,7 @@ from psfmatch.plots.kernels import frontier, frontier_of, kernel_basis, noise, s
 from psfmatch.plots.model import candidates, kernel_coefficients, kernel_spatial_model
 from psfmatch.plots.pairs import Pair, hardest, pair
 from psfmatch.plots.psfs import psf_over_field
-from psfmatch.plots.stars import BeforeAfter, before_after, star_pairs, stars
+from psfmatch.plots.stars import BeforeAfter, before_after, star_pairs, stars, two_sums
 from psfmatch.plots.style import AFTER, BEFORE, TARGET, style
 
 __all__ = [
@@ -48,4 +48,5 @@ __all__ = [
     "strength_of",
     "style",
     "transfer",
+    "two_sums",
 ]

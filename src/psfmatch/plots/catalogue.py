@@ -69,7 +69,7 @@ PLOTS: Mapping[str, Plot] = {
     ),
     "noise": Plot(
         "the correlation of neighbouring pixels' noise, and the error of an aperture",
-        lambda s: noise(NoiseCorrelation.of_kernel(s.matched.kernel)),
+        lambda s: noise(NoiseCorrelation.of_kernel(s.matched.solution.kernel)),
     ),
     "cells": Plot("the spatial cells and their candidates on the image", lambda s: cells(s.matched, before=s.before)),
     "stars": Plot("stars in the pixels, before and after matching (needs --before)", _stars),

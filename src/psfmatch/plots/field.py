@@ -136,12 +136,12 @@ def kernel_field(matched: Matched, *, side: int = 4) -> Figure:
     """
     box = matched.exposure.box
     ny, nx = box.shape
-    side = 1 if matched.kernel.weights.coefficients.shape[1] == 1 else side
+    side = 1 if matched.solution.kernel.weights.coefficients.shape[1] == 1 else side
     columns, rows = (max(1, round(side * n / max(ny, nx))) for n in (nx, ny))
     x = box.x0 - 0.5 + nx * (np.arange(columns) + 0.5) / columns
     y = box.y0 - 0.5 + ny * (np.arange(rows) + 0.5) / rows
     at_x, at_y = (grid.ravel() for grid in np.meshgrid(x, y))
-    stamps = matched.kernel.stamps(x=at_x, y=at_y)
+    stamps = matched.solution.kernel.stamps(x=at_x, y=at_y)
     size = min(1.0, 4 / columns) if side > 1 else 2.8
     norm = asinh_norm(float(np.abs(stamps).max()))
     figure = new_figure(0.75 + size * 1.18 * rows, 0.9 + size * 1.05 * columns)
@@ -153,7 +153,7 @@ def kernel_field(matched: Matched, *, side: int = 4) -> Figure:
         image = panel(ax, stamp, norm=norm, signed=True, axes=False)
         ax.set_xlabel(f"gain {gains[k]:.3g}", fontsize=6, labelpad=2)
         ax.set_title(f"({at_x[k]:.0f}, {at_y[k]:.0f})", fontsize=6, pad=2)
-    ky, kx = matched.kernel.shape
+    ky, kx = matched.solution.kernel.shape
     spread = f"{sums.min():.4f} to {sums.max():.4f}" if np.ptp(sums) > 5e-5 else f"{sums[0]:.4f}"
     figure.suptitle(f"matching kernel, {kx} x {ky} px, at (x, y) px; kernel sum {spread}", fontsize=8)
     colour_bar(figure, image, grid.ravel().tolist(), "kernel, asinh stretch", ticks=_kernel_ticks(norm.vmax or 1.0))

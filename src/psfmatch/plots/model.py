@@ -136,7 +136,7 @@ def candidates(matched: Matched, show: Show = "stamps", *, bad: bool = False) ->
 
 def _terms(matched: Matched) -> Any:
     """The terms whose weights hold most of the kernel, strongest first."""
-    kernel, cells = matched.kernel, matched.solution.cells
+    kernel, cells = matched.solution.kernel, matched.solution.cells
     weights = kernel.weights.at(x=cells.x, y=cells.y)
     powers = (weights**2).mean(axis=1) * (kernel.basis**2).sum(axis=(1, 2))
     return np.argsort(powers)[::-1][:MOST_TERMS]
@@ -157,7 +157,7 @@ def kernel_spatial_model(matched: Matched, *, own: FloatArray | None = None, bad
     cells, terms = matched.solution.cells, _terms(matched)
     numbers, used = _numbers(matched, bad)
     x, y = cells.x[numbers], cells.y[numbers]
-    model = matched.kernel.weights.at(x=x, y=y)
+    model = matched.solution.kernel.weights.at(x=x, y=y)
     figure = new_figure(0.6 + 1.35 * len(terms))
     grid = figure.subplots(len(terms), 2, squeeze=False, sharex="col", sharey="row")
     for row, k in zip(grid, terms, strict=True):
@@ -174,7 +174,9 @@ def kernel_spatial_model(matched: Matched, *, own: FloatArray | None = None, bad
     grid[-1, 0].set_xlabel("x [px]")
     grid[-1, 1].set_xlabel("y [px]")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"weights at the candidates: {len(terms)} of {len(matched.kernel.basis)} terms", fontsize=8)
+    figure.suptitle(
+        f"weights at the candidates: {len(terms)} of {len(matched.solution.kernel.basis)} terms", fontsize=8
+    )
     return figure
 
 
@@ -183,7 +185,7 @@ def kernel_coefficients(matched: Matched, *, own: FloatArray | None = None, bad:
     """Histograms over the candidates of the weights of the strongest terms; parameters as of `kernel_spatial_model`."""
     cells, terms = matched.solution.cells, _terms(matched)
     numbers, _ = _numbers(matched, bad)
-    model = matched.kernel.weights.at(x=cells.x[numbers], y=cells.y[numbers])
+    model = matched.solution.kernel.weights.at(x=cells.x[numbers], y=cells.y[numbers])
     figure = new_figure(2.3)
     axes = figure.subplots(1, len(terms), squeeze=False, sharey=True)[0]
     for ax, k in zip(axes, terms, strict=True):
@@ -200,13 +202,15 @@ def kernel_coefficients(matched: Matched, *, own: FloatArray | None = None, bad:
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("candidates")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle(f"weights at the candidates: {len(terms)} of {len(matched.kernel.basis)} terms", fontsize=8)
+    figure.suptitle(
+        f"weights at the candidates: {len(terms)} of {len(matched.solution.kernel.basis)} terms", fontsize=8
+    )
     return figure
 
 
 def basis_mosaic(matched: Matched) -> FloatArray:
     """The basis images, as an image."""
-    stamps = matched.kernel.basis
+    stamps = matched.solution.kernel.basis
     return mosaic(stamps, int(np.ceil(np.sqrt(len(stamps)))))
 
 
@@ -216,4 +220,4 @@ def field_mosaic(matched: Matched, side: int = 5) -> FloatArray:
     ny, nx = box.shape
     u = (np.arange(side) + 0.5) / side
     x, y = (g.ravel() for g in np.meshgrid(box.x0 - 0.5 + nx * u, box.y0 - 0.5 + ny * u))
-    return mosaic(matched.kernel.stamps(x=x, y=y), side)
+    return mosaic(matched.solution.kernel.stamps(x=x, y=y), side)

@@ -73,7 +73,7 @@ def pair(matched: Matched, number: int) -> Pair:
     if not 0 <= number < len(cells):
         raise InputError(f"there is no candidate {number}; this match has {len(cells)}, from 0 to {len(cells) - 1}")
     x, y = float(cells.x[number]), float(cells.y[number])
-    kernel = matched.kernel.stamps(x=x, y=y)[0]
+    kernel = matched.solution.kernel.stamps(x=x, y=y)[0]
     side = cells.stamp_shape[0] + 2 * (max(kernel.shape) // 2)
     science, target = (resized(stamps[number], (side, side)) for stamps in (cells.science, cells.target))
     wanted = float(matched.solution.statistics.get("asked_sum", 1.0)) * target

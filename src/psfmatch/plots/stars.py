@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
@@ -19,9 +20,9 @@ from psfmatch.stars import Star, find_stars, fit_moffat, usable_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
-__all__ = ["BeforeAfter", "before_after", "star_pairs", "stars"]
+__all__ = ["BeforeAfter", "before_after", "star_pairs", "stars", "two_sums"]
 
 RADIUS = 12.0
 """Within which a star is fitted, in px."""
@@ -41,6 +42,8 @@ class BeforeAfter:
         The profile fitted to the star in each.
     target_fwhm : float
         The FWHM of the target, in pixels.
+    labels : (str, str)
+        What the two are called.
     """
 
     title: str
@@ -49,6 +52,7 @@ class BeforeAfter:
     star: Star
     matched_star: Star
     target_fwhm: float
+    labels: tuple[str, str] = ("before", "after")
 
     def __post_init__(self) -> None:
         if self.after.psf is None:
@@ -67,6 +71,49 @@ def before_after(pairs: Sequence[BeforeAfter], *, half: int = 12) -> Figure:
         The cut-outs reach so many pixels from the star; fluxes are measured within this radius.
     """
     figure = new_figure(0.5 + 1.55 * len(pairs), 8.0)
+    _rows(figure, pairs, half)
+    return figure
+
+
+@style
+def two_sums(pair: BeforeAfter, count: ArrayLike, *, half: int = 12) -> Figure:
+    """Two images of one field in one stretch, how many inputs the second has, and a star as `before_after` shows it.
+
+    Parameters
+    ----------
+    pair : BeforeAfter
+        The two images, on one grid.
+    count : array of integers, shape (ny, nx)
+        Inputs in each pixel.
+    half : int
+        As of `before_after`.
+    """
+    figure = new_figure(5.4, 8.4)
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.12)  # type: ignore[union-attr,call-arg]
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.35, 1.0])[:, 0]
+    fields = above.subplots(1, 3, sharex=True, sharey=True)
+    noise = 1.4826 * float(np.nanmedian(np.abs(pair.after.image - np.nanmedian(pair.after.image))))
+    for ax, (exposure, _, _, label) in zip(fields, _sides(pair), strict=False):
+        ax.imshow(
+            np.arcsinh(np.where(usable_pixels(exposure), exposure.image, np.nan) / (3.0 * noise)), origin="lower",
+            cmap="cividis", vmin=-1.0, vmax=4.5, interpolation="nearest",
+        )  # fmt: skip
+        ax.set_facecolor("0.75")
+        ax.set_title(f"{label} (asinh)")
+    numbers = np.asarray(count)
+    levels = np.arange(numbers.max() + 2) - 0.5
+    shown = fields[2].imshow(numbers, origin="lower", cmap="Greys", vmin=levels[0], vmax=levels[-1])
+    fields[2].set_title("frames in each pixel of the coadd")
+    above.colorbar(shown, ax=fields[2], ticks=levels[:-1] + 0.5, boundaries=levels, shrink=0.8)
+    for ax in fields:
+        ax.set_xlabel("x [px]")
+    fields[0].set_ylabel("y [px]")
+    _rows(below, [pair], half)
+    return figure
+
+
+def _rows(figure: FigureBase, pairs: Sequence[BeforeAfter], half: int) -> None:
+    """The panels of `before_after`."""
     grid = figure.subplots(
         len(pairs), 4, squeeze=False, sharex="col", sharey="col", gridspec_kw={"width_ratios": [1.0, 1.0, 1.3, 1.3]}
     )
@@ -80,13 +127,12 @@ def before_after(pairs: Sequence[BeforeAfter], *, half: int = 12) -> Figure:
             ax.set_xlim(0, half)
             ax.grid()
             ax.spines[["top", "right"]].set_visible(False)
-    titles = ("before", "after", "share of the flux in a pixel", "enclosed flux minus the target's")
+    titles = (*pairs[0].labels, "share of the flux in a pixel", "enclosed flux minus the target's")
     for ax, title in zip(grid[0], titles, strict=True):
         ax.set_title(title, pad=5)
     for ax, label in zip(grid[-1], ("x [px]", "x [px]", "radius [px]", "radius [px]"), strict=True):
         ax.set_xlabel(label)
     figure.legend(*grid[0, 2].get_legend_handles_labels(), loc="outside lower center", ncols=3, markerscale=2.0)
-    return figure
 
 
 @style
@@ -147,7 +193,8 @@ def _fitted_target(after: Exposure) -> float:
 
 
 def _sides(pair: BeforeAfter) -> tuple[tuple[Exposure, Star, str, str], ...]:
-    return (pair.before, pair.star, BEFORE, "before"), (pair.after, pair.matched_star, AFTER, "after")
+    first, second = pair.labels
+    return (pair.before, pair.star, BEFORE, first), (pair.after, pair.matched_star, AFTER, second)
 
 
 def _cutouts(left: Axes, right: Axes, pair: BeforeAfter, half: int) -> None:

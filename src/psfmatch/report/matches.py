@@ -73,11 +73,19 @@ def _asked(matched: Matched) -> str:
              for name, words in ASKED.items() if name in notes]  # fmt: skip
     if "tolerance" in notes:
         asked.append(("tolerance", number(notes["tolerance"]), meaning("tolerance")))
-    ky, kx = matched.kernel.shape
+    ky, kx = matched.solution.kernel.shape
     chosen = [
         ("kernel", f"{kx} × {ky} px", "pixels nearer to the border than half of it are made of a part of the kernel"),
-        ("terms", str(len(matched.kernel.basis)), "basis images, each with a weight that varies over the field"),
-        ("variation", f"{matched.kernel.weights.kind}, order {matched.kernel.weights.order}", "of these weights"),
+        (
+            "terms",
+            str(len(matched.solution.kernel.basis)),
+            "basis images, each with a weight that varies over the field",
+        ),
+        (
+            "variation",
+            f"{matched.solution.kernel.weights.kind}, order {matched.solution.kernel.weights.order}",
+            "of these weights",
+        ),
         ("candidates", str(len(matched.solution.cells)), "pairs of PSF stamps that the kernel was solved from"),
     ]
     reached = [
@@ -111,7 +119,7 @@ def _plot(name: str, matched: Matched, before: Exposure | None) -> str:
 def _alt(name: str, matched: Matched) -> str:
     """What a figure shows, with its main numbers, for those who do not see it."""
     worst, median = matched.quality.worst, matched.quality.median
-    hardest = plots.hardest(matched)
+    hardest, kernel = plots.hardest(matched), matched.solution.kernel
     said = {
         "psf-field": lambda: (
             f"FWHM at candidate {hardest.number}: {fwhm(hardest.science):.2f} px before, "
@@ -132,8 +140,10 @@ def _alt(name: str, matched: Matched) -> str:
         ),
         "noise": lambda: f"The noise gain is {median['noise_gain']:.3g}.",
         "cells": lambda: f"{len(matched.solution.cells)} candidates.",
-        "kernel-field": lambda: f"Kernels of {matched.kernel.shape[1]} by {matched.kernel.shape[0]} px.",
-        "kernel-basis": lambda: f"{len(matched.kernel.basis)} terms.",
+        "kernel-field": lambda: (
+            f"Kernels of {matched.solution.kernel.shape[1]} by {matched.solution.kernel.shape[0]} px."
+        ),
+        "kernel-basis": lambda: f"{len(matched.solution.kernel.basis)} terms.",
     }.get(name, lambda: "")()
     return f"Figure: {PLOTS[name].words}. {said}".strip()
 

@@ -193,7 +193,7 @@ def _sums(matched: Matched, notes: Any) -> list[Finding]:
 
 def _frame(matched: Matched) -> list[Finding]:
     ny, nx = matched.exposure.shape
-    half = max(matched.kernel.shape) // 2
+    half = max(matched.solution.kernel.shape) // 2
     share = 1.0 - max(0, ny - 2 * half) * max(0, nx - 2 * half) / (nx * ny)
     if share < WIDE_SHARE:
         return []

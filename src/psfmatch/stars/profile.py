@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from scipy.optimize import least_squares
 
-from psfmatch.errors import InputError
+from psfmatch.errors import InputError, PSFError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import FloatArray, Position
 
@@ -64,7 +64,7 @@ def find_stars(exposure: Exposure, *, saturation: float | None = None, threshold
     A star is the highest pixel within 10 px, stands ``threshold`` times the noise of the sky above it, has no masked
     pixel within 5 px and none at ``saturation`` or above, and is as concentrated as the exposure's PSF: the share of
     its central pixels in the flux within 3 px, to 20 %.  This leaves out cosmic rays (sharper), galaxies (broader) and
-    blends.
+    blends, and what lies where the PSF cannot be evaluated.
 
     Parameters
     ----------
@@ -96,7 +96,10 @@ def find_stars(exposure: Exposure, *, saturation: float | None = None, threshold
         position = Position(exposure.box.y0 + row, exposure.box.x0 + column)
         if min(row, column, image.shape[0] - 1 - row, image.shape[1] - 1 - column) < 5:
             continue
-        model = exposure.psf.stamps(x=position.x, y=position.y, shape=(7, 7))[0]
+        try:
+            model = exposure.psf.stamps(x=position.x, y=position.y, shape=(7, 7))[0]
+        except PSFError:
+            continue
         if abs(_concentration(image[row - 3 : row + 4, column - 3 : column + 4]) / _concentration(model) - 1.0) < 0.2:
             found.append((image[row, column], position))
     return [position for _, position in sorted(found, reverse=True)]

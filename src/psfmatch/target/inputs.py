@@ -15,6 +15,7 @@ from psfmatch.geometry import Box, FloatArray
 from psfmatch.models import as_psf
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, ImagePSF, check_stamp
+from psfmatch.regions import RegionsPSF
 from psfmatch.solve.demand import AMPLIFIED, wiener_weights
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
@@ -113,6 +114,17 @@ def _views(name: str, source: Input) -> list[View]:
     else:
         psf = as_psf(source)
         box, frame = psf.field or PIXEL, PIXEL
+    if isinstance(psf, RegionsPSF):
+        views = []
+        for label, place in psf.regions.boxes.items():
+            part = place if frame is PIXEL else place.overlap(frame)
+            if part is not None:
+                views += _views_over(name, psf.psfs[label], part, PIXEL if frame is PIXEL else part)
+        return views
+    return _views_over(name, psf, box, frame)
+
+
+def _views_over(name: str, psf: PSF, box: Box, frame: Box) -> list[View]:
     if psf.constant:
         return [_view(name, psf, 0.0, 0.0, frame)]
     (ny, nx), center = box.shape, box.center

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
-from psfmatch.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box, Position
+from psfmatch.moments import fwhm
+from psfmatch.psf import PSF
+from psfmatch.regions import Regions, RegionsPSF, alone, assembled
 from psfmatch.warp.grid import Grid, outline
 from psfmatch.warp.interpolation import Interpolation, Kaiser, Lanczos
 from psfmatch.warp.mesh import pieces
@@ -14,10 +23,13 @@ from psfmatch.warp.psf import WarpedPSF
 from psfmatch.warp.resample import Source, blocks
 from psfmatch.warp.transform import Transform
 
-__all__ = ["Grid", "Interpolation", "Kaiser", "Lanczos", "Transform", "WarpedPSF", "warp"]
+__all__ = ["Grid", "Interpolation", "Kaiser", "Lanczos", "Transform", "WarpedPSF", "check_sampling", "warp"]
 
 WHOLE = 1e-5
+FAR = -1e9
 MARGIN = 2
+COARSER = 1.1
+SAMPLED = 2.0
 
 
 def warp(
@@ -27,15 +39,18 @@ def warp(
 
     ``out(p) = |det A| sum_u W(u) image(u)``: the image interpolated where the middle of the pixel p falls, times the
     area of p in pixels of the image, so that a star keeps its flux and ``variance_out(p) = |det A|^2 sum_u W(u)^2
-    variance(u)``.  Pixels are sampled, not averaged over: a grid must be fine enough for the exposure's PSF.  Positions
-    are true to 1e-4 px; where the grid's pixels are the exposure's, moved by whole pixels to 1e-5, the values are the
-    exposure's own.
+    variance(u)``.  Pixels are sampled, not averaged over: a grid must be fine enough for the exposure's PSF (a warning
+    says where it is not).  Positions are true to 1e-4 px; where the grid's pixels are the exposure's, moved by whole
+    pixels to 1e-5, the values are the exposure's own.
 
     Missing pixels (not finite, of variance not finite, or of an excluded plane) and those beyond the border have no
     weight, and values are divided by the sum of the weights that is left (variances by its square); where that is less
     than half or more than twice the whole, and outside of the exposure: NaN, infinite variance and NO_DATA.  A pixel
     inherits the mask planes of all pixels whose weight is above ``interpolation.mask_share`` (1 %) in size, and INTRP
     or EDGE where such a weight fell on a missing pixel or beyond the border.
+
+    An exposure whose PSF jumps at borders (`RegionsPSF`) is warped region by region, so that no pixel is made from two,
+    and has such a PSF on the grid: a pixel is of the region in which its middle falls.
 
     Parameters
     ----------
@@ -57,6 +72,11 @@ def warp(
     ------
     InputError
         If the exposure has no celestial WCS, or the box reaches beyond the grid.
+
+    Warns
+    -----
+    PsfMatchWarning
+        If the grid's pixels are larger than the exposure's, and its PSF is less than 2 px wide there.
     """
     if exposure.wcs is None:
         raise InputError("the exposure has no WCS; its place on the grid is not known")
@@ -66,7 +86,11 @@ def warp(
     transform = Transform.between(grid.wcs, exposure.wcs, to_origin=origin)
     region = _overlap(transform, exposure.box, box)
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
-    source = Source(exposure, mask, Kaiser() if interpolation is None else interpolation)
+    interpolation = Kaiser() if interpolation is None else interpolation
+    if isinstance(exposure.psf, RegionsPSF):
+        psf = _regions_on(exposure.psf, transform, region, box)
+        return _by_regions(exposure.replace(mask=mask), grid, wcs, psf, box, interpolation)
+    source = Source(exposure, mask, interpolation)
     out = source.outputs(box.shape)
     if region is not None:
         transform = _snapped(transform, region)
@@ -77,6 +101,45 @@ def warp(
         image=out.image, variance=out.variance, mask=Mask(out.mask, mask.planes), box=box, wcs=wcs,
         psf=_warped_psf(exposure, transform),
     )  # fmt: skip
+
+
+def _by_regions(
+    exposure: Exposure, grid: Grid, wcs: Any, psf: RegionsPSF | None, box: Box, interpolation: Interpolation
+) -> Exposure:
+    """Each region warped alone, put together."""
+    before = exposure.psf
+    assert isinstance(before, RegionsPSF)
+    template = exposure.replace(
+        image=np.broadcast_to(exposure.image.dtype.type(0), box.shape),
+        variance=None if exposure.variance is None else np.broadcast_to(exposure.variance.dtype.type(0), box.shape),
+        mask=Mask(np.broadcast_to(exposure.mask.array.dtype.type(0), box.shape), exposure.mask.planes),
+        box=box, wcs=wcs, psf=psf,
+    )  # fmt: skip
+
+    def parts() -> Iterator[tuple[Exposure, NDArray[np.bool_]]]:
+        for label, place in ({} if psf is None else psf.regions.boxes).items():
+            part = alone(exposure, before.regions, label)
+            if part is not None and psf is not None:
+                yield warp(part, grid, box=place, interpolation=interpolation), psf.regions.within(place, label)
+
+    return assembled(template, parts())
+
+
+def _regions_on(psf: RegionsPSF, transform: Transform, region: Box | None, box: Box) -> RegionsPSF | None:
+    """The PSF seen from the grid; None where no region falls on the box."""
+    labels = np.zeros(box.shape, psf.regions.labels.dtype)
+    for piece, surface in () if region is None else pieces(transform, region):
+        for block in blocks(piece):
+            where = surface.at(block)
+            x, y = (np.nan_to_num(p.ravel(), nan=FAR, neginf=FAR, posinf=FAR) for p in where[:2])
+            labels[block.slices(box)] = psf.regions.at(x=x, y=y).reshape(block.shape)
+    if not labels.any():
+        return None
+    regions = Regions(labels, box)
+    psfs: dict[int, PSF] = {}
+    for label, place in regions.boxes.items():
+        psfs[label] = WarpedPSF(psf.psfs[label], transform, Position(place.center.y, place.center.x))
+    return RegionsPSF(regions, psfs)
 
 
 def _overlap(transform: Transform, exposure: Box, box: Box) -> Box | None:
@@ -109,4 +172,37 @@ def _warped_psf(exposure: Exposure, transform: Transform) -> WarpedPSF | None:
         return None
     center = exposure.box.center
     x, y = transform.backward(np.array([center.x]), np.array([center.y]))
-    return WarpedPSF(exposure.psf, transform, Position(float(y[0]), float(x[0])))
+    psf = WarpedPSF(exposure.psf, transform, Position(float(y[0]), float(x[0])))
+    if np.isfinite([x, y]).all() and (area := abs(np.linalg.det(transform.jacobian(x=x, y=y)[0]))) > COARSER**2:
+        with suppress(PSFError):
+            check_sampling(psf, "PSF of the exposure", x=float(x[0]), y=float(y[0]), most=1.0 / np.sqrt(area))
+    return psf
+
+
+def check_sampling(psf: PSF, name: str, *, x: float, y: float, most: float = 0.0, pixel_scale: float = 1.0) -> None:
+    """Warn if a PSF is undersampled on a grid.
+
+    Parameters
+    ----------
+    psf : PSF
+        In pixels of the grid.
+    name : str
+        What it is called.
+    x, y : float
+        Where it is looked at.
+    most : float
+        Pixels of the grid's size times this are as small as the exposure's, and need not be smaller.
+    pixel_scale : float
+        Size of the grid's pixels, arcseconds.
+    """
+    width = fwhm(psf.stamps(x=x, y=y)[0])
+    if width < SAMPLED:
+        needed = max(width / SAMPLED, most)
+        size = f"{needed:.2f} times as large" if pixel_scale == 1.0 else f"of {needed * pixel_scale:.3g} arcsec"
+        warnings.warn(
+            f"the {name} is {width:.2f} px of the grid wide (FWHM), less than {SAMPLED:g}: pixels are sampled, not "
+            "averaged over, and the shape of a star depends on its place within a pixel. Take a grid with pixels "
+            f"{size} or less, or a broader target",
+            PsfMatchWarning,
+            stacklevel=4,
+        )

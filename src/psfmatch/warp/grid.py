@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psfmatch.errors import InputError
-from psfmatch.exposure import Exposure
+from psfmatch.exposure import Exposure, cut_wcs
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.warp.transform import celestial
 
@@ -150,17 +150,7 @@ class Grid:
             If the box reaches beyond the grid.
         """
         where = box.slices(self.box)
-        return self if box == self.box else Grid(_cut(self.wcs, where), box.shape)
-
-
-def _cut(wcs: BaseHighLevelWCS, where: tuple[slice, slice]) -> BaseHighLevelWCS:
-    from astropy.wcs import WCS
-    from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
-
-    if isinstance(wcs, WCS):
-        return wcs[where]
-    low = getattr(wcs, "low_level_wcs", wcs)
-    return HighLevelWCSWrapper(SlicedLowLevelWCS(low, where))
+        return self if box == self.box else Grid(cut_wcs(self.wcs, where), box.shape)
 
 
 def _tangential(ra: float, dec: float, crpix: tuple[float, float], pixel_scale: float, rotation: float) -> WCS:

@@ -82,6 +82,10 @@ class WarpedPSF(PSF):
         return self.psf.resizable
 
     @property
+    def smooth(self) -> bool:
+        return self.psf.smooth
+
+    @property
     def constant(self) -> bool:
         return self.psf.constant and self.transform.linear
 

@@ -7,22 +7,33 @@ from astropy.io import fits
 from psfmatch.errors import FormatError
 from psfmatch.io.fits import plane
 from psfmatch.io.kernels import read_basis
+from psfmatch.io.psf_formats import psfex
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
+from psfmatch.io.regions import is_of_regions, psf_of_regions
 from psfmatch.psf import PSF, BasisPSF, ImagePSF
 
-__all__ = ["FORMAT", "stored_psf"]
+__all__ = ["FORMAT", "named_psf", "stored_psf"]
 
 
 def stored_psf(hdus: fits.HDUList) -> PSF | None:
     """The PSF in a file of psfmatch: the target of a match, or the PSF of an exposure."""
     if "TARGET" in hdus:
         return ImagePSF(plane(hdus, hdus["TARGET"]))
-    if "PSF_WEIGHTS" in hdus:
-        basis, weights = read_basis(hdus, "PSF")
-        return BasisPSF(basis, weights, normalize=bool(hdus["PSF_WEIGHTS"].header.get("NORMALIZ", False)))
-    if "PSFMATCH" in hdus[0].header and "PSF" in hdus:
-        return ImagePSF(plane(hdus, hdus["PSF"]))
+    if is_of_regions(hdus):
+        return psf_of_regions(hdus, named_psf)
+    if "PSF_WEIGHTS" in hdus or ("PSFMATCH" in hdus[0].header and "PSF" in hdus):
+        return named_psf(hdus, "PSF")
     return None
+
+
+def named_psf(hdus: fits.HDUList, name: str) -> PSF:
+    """The PSF of this name: a basis with weights, a PSFEx model, or a stamp."""
+    if f"{name}_WEIGHTS" in hdus:
+        basis, weights = read_basis(hdus, name)
+        return BasisPSF(basis, weights, normalize=bool(hdus[f"{name}_WEIGHTS"].header.get("NORMALIZ", False)))
+    if psfex.models([hdus[name]]):
+        return psfex.psf_from_table(hdus, hdus[name])
+    return ImagePSF(plane(hdus, hdus[name]))
 
 
 def _recognises(source: PSFSource) -> bool:

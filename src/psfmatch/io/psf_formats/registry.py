@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from psfmatch.errors import FormatError, InputError, PsfMatchError, PsfMatchWarning
-from psfmatch.io.psf_formats import afw, cube, image, lsst_images, own, piff, psfex, sdss, stdpsf, stpsf
+from psfmatch.io.psf_formats import afw, cube, image, lsst_images, own, piff, psfex, regions, sdss, stdpsf, stpsf
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.psf import PSF
 
@@ -18,7 +18,7 @@ GROUP = "psfmatch.psf_formats"
 # In the order in which they are asked.  The first know their own by its extensions or columns; the last take what is
 # left, after the formats of other packages were asked.
 MARKED = (
-    own.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, afw.FORMAT, lsst_images.FORMAT, stdpsf.FORMAT,
+    own.FORMAT, regions.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, afw.FORMAT, lsst_images.FORMAT, stdpsf.FORMAT,
     stpsf.FORMAT, stpsf.GRID,
 )  # fmt: skip
 PLAIN = (cube.FORMAT, image.FORMAT)
