@@ -140,10 +140,8 @@ def _alt(name: str, matched: Matched) -> str:
         ),
         "noise": lambda: f"The noise gain is {median['noise_gain']:.3g}.",
         "cells": lambda: f"{len(matched.solution.cells)} candidates.",
-        "kernel-field": lambda: (
-            f"Kernels of {matched.solution.kernel.shape[1]} by {matched.solution.kernel.shape[0]} px."
-        ),
-        "kernel-basis": lambda: f"{len(matched.solution.kernel.basis)} terms.",
+        "kernel-field": lambda: f"Kernels of {kernel.shape[1]} by {kernel.shape[0]} px.",
+        "kernel-basis": lambda: f"{len(kernel.basis)} terms.",
     }.get(name, lambda: "")()
     return f"Figure: {PLOTS[name].words}. {said}".strip()
 
