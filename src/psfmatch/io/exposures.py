@@ -25,7 +25,7 @@ from psfmatch.io.masks import mask_from
 from psfmatch.io.psfs import read_psf, stored_psf
 from psfmatch.psf import PSF
 
-__all__ = ["FORMATS", "read_exposure"]
+__all__ = ["FORMATS", "files_of_exposure", "read_exposure"]
 
 FORMATS = ("decam", "des", "hst", "jwst", "plain", "rubin")
 NAMES = {
@@ -139,6 +139,22 @@ def read_exposure(
     )
     model = psf if psf is not None else own_psf or beside.get("psf")
     return _without_data(exposure, parts).replace(psf=_as_psf(model, exposure))
+
+
+def files_of_exposure(path: PathLike, **options: Any) -> list[Path]:
+    """The files that `read_exposure` reads: the image, what was given beside it, and companions found by their names.
+
+    Parameters
+    ----------
+    path, options
+        As of `read_exposure`.
+    """
+    file, _ = split_extension(path)
+    given = {role: options.get(role) for role in ("psf", "variance", "weight", "mask")}
+    paths = [Path(split_extension(value)[0]) for value in given.values() if isinstance(value, str | os.PathLike)]
+    beside = {} if options.get("format") == "plain" else decam.companions(file)
+    found = [value for role, value in beside.items() if given.get(role) is None]
+    return [file, *(one for one in [*paths, *found] if one.is_file())]
 
 
 def _image_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
