@@ -119,7 +119,7 @@ class Prepared:
         return out.replace(variance=out.variance * self._correction_on(patch).astype(out.variance.dtype))
 
     def _convolved(self, cut: Exposure, recipe: Recipe) -> Exposure:
-        """The cut with the common PSF; NO_DATA where too much of the kernel falls on pixels that are not used."""
+        """The cut with the common PSF; INTRP where too much of the kernel falls on pixels that are not used."""
         bad = cut.mask.any_of(*recipe.reject) | ~np.isfinite(cut.image)
         mended, left = repaired(cut.image, bad)
         mended[left] = np.nan
@@ -130,7 +130,7 @@ class Prepared:
             share = convolve(Exposure(bad.astype(np.float32), box=cut.box), self.kernel, convolver=FFT(threads=1))
             lost |= ~(np.abs(share.image) <= recipe.lost * np.abs(self.quality.worst["kernel_sum"]))
         array = np.array(out.mask.array)
-        array[lost] |= 1 << out.mask.planes["NO_DATA"]
+        array[lost] |= 1 << out.mask.planes["INTRP"]
         return out.replace(mask=Mask(array, out.mask.planes))
 
     def _scaled(self, exposure: Exposure) -> Exposure:

@@ -40,8 +40,9 @@ METHODS: dict[str, Callable[[], CombineMethod]] = {"mean": Mean, "median": Media
 VIEWS = ((0.0, 0.0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4))
 MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, MoffatPSF)}
 SMALLEST = 64
-PROGRAM, LAYER, REGION = 300e6, 16, 150
-"""Bytes: of the program itself; of a pixel in a layer of the stack; of a pixel while an input is brought there."""
+PROGRAM, LAYERS, LAYER, REGION = 300e6, 40, 14, 110
+"""Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
+way there."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Plan:
         layers = sum(one.covers.overlap(box) is not None for one in self.inputs)
         half = max((max(one.kernel.shape) for one in self.inputs), default=0) + self.recipe.interpolation.order
         region = (box.shape[0] + half) * (box.shape[1] + half)
-        return box.shape[0] * box.shape[1] * LAYER * (layers + 2) + threads * REGION * region
+        return box.shape[0] * box.shape[1] * (LAYERS + LAYER * layers) + threads * REGION * region
 
     def _cut(self, side: int) -> list[Box]:
         ny, nx = self.grid.shape
