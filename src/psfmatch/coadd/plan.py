@@ -40,7 +40,7 @@ METHODS: dict[str, Callable[[], CombineMethod]] = {"mean": Mean, "median": Media
 VIEWS = ((0.0, 0.0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4))
 MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, MoffatPSF)}
 SMALLEST = 64
-PROGRAM, LAYERS, LAYER, REGION = 300e6, 40, 14, 110
+PROGRAM, LAYERS, LAYER, REGION = 300e6, 40, 14, 140
 """Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
 way there."""
 
@@ -115,20 +115,20 @@ class Plan:
     def patches(self) -> list[Box]:
         """The grid, cut into parts whose stacks fit the memory."""
         side = self.recipe.patch
-        while side > SMALLEST and max(self._bytes(box, 1) for box in self._cut(side)) > self._allowed:
+        while side > SMALLEST and max(self.bytes_of(box, 1) for box in self._cut(side)) > self._allowed:
             side = max(SMALLEST, int(0.9 * side))
         return self._cut(side)
 
     def threads(self, box: Box, most: int) -> int:
         """So many inputs may be brought to a patch at a time."""
-        return max([1, *(n for n in range(1, most + 1) if self._bytes(box, n) <= self._allowed)])
+        return max([1, *(n for n in range(1, most + 1) if self.bytes_of(box, n) <= self._allowed)])
 
     @property
     def _allowed(self) -> float:
         return max(0.0, self.recipe.memory * 1e9 - PROGRAM)
 
-    def _bytes(self, box: Box, threads: int) -> float:
-        """What a patch takes."""
+    def bytes_of(self, box: Box, threads: int) -> float:
+        """The memory that a patch takes, with so many inputs on their way to it at a time."""
         layers = sum(one.covers.overlap(box) is not None for one in self.inputs)
         half = max((max(one.kernel.shape) for one in self.inputs), default=0) + self.recipe.interpolation.order
         region = (box.shape[0] + half) * (box.shape[1] + half)

@@ -154,6 +154,7 @@ def assembled(plan: Plan, store: Store, planes: Planes, count: NDArray[np.intege
         where = box.slices(plan.grid.box)
         planes.image[where], planes.variance[where], planes.mask[where] = patch.image, patch.variance, patch.mask
         count[where] = patch.count
+        del patch  # before the next is read
         forget(*planes, count)
 
 
