@@ -14,12 +14,13 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 from common import print_machine
 from sky import SCALE, Sky
 
-from psfmatch import Coadd, MoffatPSF, Recipe, coadd
+from psfmatch import Coadd, Exposure, MoffatPSF, Recipe, coadd
 
 TARGET = MoffatPSF(fwhm=5.0, beta=3.5)
 HALF = 12
@@ -46,17 +47,16 @@ def away_from_stars(made: Coadd, sky: Sky, radius: int = 25) -> np.ndarray:
     return free
 
 
-def bars(frames: int, side: int, masked: float) -> Iterator[Bar]:
+def taken(sky: Sky, frames: int, **options: float) -> list[Exposure]:
+    shape = (sky.grid.shape[0] + 40, sky.grid.shape[1] + 160)
+    return [sky.exposure(k, shape, dither=DITHER, **options) for k in range(frames)]
+
+
+def bars_without_noise(sky: Sky, frames: int, masked: float) -> Iterator[Bar]:
     """What is measured, its value, its bar, and whether it is held."""
-    sky = Sky.of((side, side - 60), 60)
-    shape = (side + 40, side + 100)
-
-    def taken(**options: float) -> list:
-        return [sky.exposure(k, shape, dither=DITHER, **options) for k in range(frames)]
-
     for share in (0.0, masked):
         for order in ("match-warp", "warp-match"):
-            exposures = taken(sigma=0.0, masked=share)
+            exposures = taken(sky, frames, sigma=0.0, masked=share)
             made = coadd(exposures, target=TARGET, grid=sky.grid, combine="mean", recipe=Recipe(order=order))
             residuals, ratios = shapes(made, sky)
             what = f"{order}, {share:.0%} masked, {len(residuals)} stars"
@@ -65,14 +65,18 @@ def bars(frames: int, side: int, masked: float) -> Iterator[Bar]:
             bias = float(np.mean(ratios) - 1)
             yield f"flux, mean error ({what})", bias, 1e-3, abs(bias) <= 1e-3
             yield f"flux, worst error ({what})", float(np.abs(ratios - 1).max()), np.nan, True
+
+
+def bars_with_noise(sky: Sky, frames: int, masked: float) -> Iterator[Bar]:
+    """As above."""
     for method in ("mean", "clipped-mean"):
-        made = coadd(taken(masked=masked), target=TARGET, grid=sky.grid, combine=method)
+        made = coadd(taken(sky, frames, masked=masked), target=TARGET, grid=sky.grid, combine=method)
         chi = made.exposure.image / np.sqrt(made.exposure.variance)
         spread = float(np.std(chi[away_from_stars(made, sky)]))
         yield f"chi of the noise ({method})", spread, 1.0, abs(spread - 1) <= 0.02
     free = away_from_stars(made, sky) & (made.count >= 2)
-    exposures = taken(masked=masked)
-    exposures[2] = sky.exposure(2, shape, dither=DITHER, masked=masked, trail=30.0)
+    exposures = taken(sky, frames, masked=masked)
+    exposures[2] = sky.exposure(2, exposures[2].shape, dither=DITHER, masked=masked, trail=30.0)
     crossed = coadd(exposures, target=TARGET, grid=sky.grid)
     left = (crossed.exposure.image - made.exposure.image) / np.sqrt(crossed.exposure.variance)
     beside = crossed.count < made.count  # where the trail was taken out, its exposure's own noise is gone too
@@ -91,11 +95,17 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--grid", type=int, default=900)
     parser.add_argument("--masked", type=float, default=0.05)
+    parser.add_argument("--skip", nargs="*", default=[], choices=["without-noise", "with-noise"])
     options = parser.parse_args()
     print_machine()
     print(f"{options.frames} exposures onto {options.grid} x {options.grid - 60} px of {SCALE} arcsec")
     begun, short = time.perf_counter(), 0
-    for what, value, bar, held in bars(options.frames, options.grid, options.masked):
+    sky = Sky.of((options.grid, options.grid - 60), 60)
+    parts = {"without-noise": bars_without_noise, "with-noise": bars_with_noise}
+    every = chain(
+        *(part(sky, options.frames, options.masked) for name, part in parts.items() if name not in options.skip)
+    )
+    for what, value, bar, held in every:
         short += not held
         print(f"{what:70s} {value:9.2e}  bar {bar:7.1e}  {'held' if held else 'SHORT'}", flush=True)
     print(f"{time.perf_counter() - begun:.0f} s")

@@ -344,3 +344,29 @@ def test_masks_of_other_bits_are_brought_together():
     assert made.exposure.mask.any_of("STREAK").any()
     assert not made.exposure.mask.any_of("CR").any()
     assert made.grid.box == Box(0, 0, 131, 122)
+
+
+def test_the_correlation_of_the_noise_follows_the_number_of_inputs():
+    """A broad and a sharp exposure on the left, on the right the sharp one alone: its noise is the more correlated."""
+    grid = Grid.centered(186.7, 25.4, shape=(128, 512), pixel_scale=0.263)
+
+    def flat(fwhm, wcs, shape):
+        image = np.zeros(shape, np.float32)
+        psf = MoffatPSF(fwhm=fwhm, beta=3.0)
+        return CoaddInput(Exposure(image, variance=np.full(shape, 4.0, np.float32), psf=psf, wcs=wcs), name=str(fwhm))
+
+    sharp = flat(3.0, grid.wcs, (128, 512))
+    broad = flat(4.3, grid.wcs[:, :256], (128, 256))
+    plan, left, right = (
+        planned(some, target=TARGET, grid=where, method=method_of("mean"), recipe=Recipe()).correlation()
+        for some, where in (
+            ([sharp, broad], grid), ([sharp, broad], Grid(grid.wcs, (128, 250))), ([sharp], Grid(grid.wcs, (128, 250))),
+        )
+    )  # fmt: skip
+    errors = [
+        psfmatch.aperture_variance(1.0, noise, x=x, y=60.0, radius=6.0)[0] ** 0.5
+        for noise, x in ((plan, 100.0), (left, 100.0), (plan, 400.0), (right, 100.0))
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=0.01)
+    assert errors[2] == pytest.approx(errors[3], rel=0.01)
+    assert errors[2] > 1.1 * errors[0]

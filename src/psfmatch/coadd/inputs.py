@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.coadd.recipe import Recipe
 from psfmatch.coadd.repair import repaired
@@ -87,6 +88,16 @@ class Prepared:
         if self.unpacked is None:
             return self.input.open(again=True)
         return mapped_planes(self.unpacked, box=self.box, wcs=self.wcs, planes=self.mask_planes)
+
+    def holds(self, x: FloatArray, y: FloatArray, grid: Grid) -> NDArray[np.bool_]:
+        """Which positions on the grid are in the exposure."""
+        there = np.zeros(x.size, bool)
+        near = (x >= self.covers.x0) & (x < self.covers.x1) & (y >= self.covers.y0) & (y < self.covers.y1)
+        if near.any():
+            origin = Position(self.box.y0, self.box.x0)
+            px, py = Transform.between(grid.wcs, self.wcs, to_origin=origin).positions(x=x[near], y=y[near])
+            there[near] = (px >= self.box.x0) & (px < self.box.x1) & (py >= self.box.y0) & (py < self.box.y1)
+        return there
 
     def on_patch(self, patch: Box, grid: Grid, recipe: Recipe) -> Exposure | None:
         """The input on a patch of the grid, with the common PSF and on the common scale; None where it is not.

@@ -22,10 +22,10 @@ from psfmatch.coadd.recipe import Recipe
 from psfmatch.coadd.solving import Task
 from psfmatch.coadd.sources import CoaddInput, bare, digest_of_psf, digest_of_wcs, identity_of_file, rounded
 from psfmatch.coadd.store import Store
-from psfmatch.correlation import NoiseCorrelation
+from psfmatch.correlation import NoiseCorrelation, in_cells
 from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import MASK_PLANES, Exposure
-from psfmatch.geometry import Box
+from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.io import read_psf
 from psfmatch.machine import forget, one_blas_thread
 from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF, as_psf
@@ -40,6 +40,8 @@ METHODS: dict[str, Callable[[], CombineMethod]] = {"mean": Mean, "median": Media
 VIEWS = ((0.0, 0.0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4))
 MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, MoffatPSF)}
 SMALLEST = 64
+CELL = 128
+"""Pixels of the grid over which the correlation of the noise is taken as one."""
 PROGRAM, LAYERS, LAYER, REGION = 300e6, 40, 14, 140
 """Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
 way there."""
@@ -146,16 +148,22 @@ class Plan:
         return np.dtype(np.int16 if len(self.inputs) < 1 << 15 else np.int32)
 
     def correlation(self) -> NoiseCorrelation:
-        """Of the noise where all inputs that hold the middle of the grid are added."""
-        center = self.grid.box.center
-        inside = [one for one in self.inputs if _holds(one.covers, center.x, center.y)] or list(self.inputs)
-        box = self.grid.box
-        correlations = [one.correlation for one in inside]
-        if len({one.box for one in correlations}) > 1:  # on the whole grid, as they are at its middle
-            correlations = [
-                NoiseCorrelation(one.covariances(x=center.x, y=center.y), _constant(box)) for one in correlations
-            ]
-        return NoiseCorrelation.combined(correlations, [one.weight for one in inside], [one.noise for one in inside])
+        """Of the noise, in each of many cells of the grid that of the inputs that hold its middle."""
+        shape = tuple(max(one.correlation.shape[axis] for one in self.inputs) for axis in (0, 1))
+
+        def covariance(x: FloatArray, y: FloatArray) -> FloatArray:
+            """Of the inputs' weighted mean; where there is none, nothing is correlated."""
+            out, total = np.zeros((x.size, *shape)), np.zeros(x.size)
+            for one in self.inputs:
+                here = one.holds(x, y, self.grid)
+                if here.any():
+                    share = one.weight**2 * one.noise
+                    out[here] += share * resized(one.correlation.stamps(x=x[here], y=y[here]), (shape[0], shape[1]))
+                    total[here] += share
+            out[total == 0, shape[0] // 2, shape[1] // 2] = 1.0
+            return out / np.where(total == 0, 1.0, total)[:, None, None]
+
+        return in_cells(covariance, self.grid.box, CELL)
 
     @cached_property
     def signature(self) -> str:
@@ -379,13 +387,3 @@ def _common(points: Mapping[str, float | None]) -> float | None:
             "fluxes as they are"
         )
     return float(np.median([value for value in points.values() if value is not None]))
-
-
-def _holds(box: Box, x: float, y: float) -> bool:
-    return box.y0 <= y < box.y1 and box.x0 <= x < box.x1
-
-
-def _constant(box: Box) -> Any:
-    from psfmatch.fields import Field
-
-    return Field.constant([1.0], box)

@@ -42,7 +42,7 @@ class Coadd:
     count : array of integers, shape (ny, nx)
         How many inputs were used in each pixel.
     correlation : NoiseCorrelation
-        Of the noise of neighbouring pixels, where all inputs that hold the middle of the grid are added.
+        Of the noise of neighbouring pixels, in each cell of 128 px that of the inputs that hold its middle.
     rows : tuple of Row
         The table of inputs, those left out among them.
     grid : Grid
