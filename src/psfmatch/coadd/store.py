@@ -113,6 +113,11 @@ class Store:
             shutil.rmtree(scratch)
         return folder
 
+    def tidy(self) -> None:
+        """Remove the folder if nothing is kept in it."""
+        if self.folder.exists() and {path.name for path in self.folder.iterdir()} == {CARD}:
+            self.remove()
+
     def remove(self) -> None:
         """The folder and all in it."""
         shutil.rmtree(self.folder)
