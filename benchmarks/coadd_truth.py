@@ -107,7 +107,7 @@ def main() -> int:
     )
     for what, value, bar, held in every:
         short += not held
-        print(f"{what:70s} {value:9.2e}  bar {bar:7.1e}  {'held' if held else 'SHORT'}", flush=True)
+        print(f"{what:70s} {value:10.4g}  bar {bar:6.3g}  {'held' if held else 'SHORT'}", flush=True)
     print(f"{time.perf_counter() - begun:.0f} s")
     return int(short > 0)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psfmatch.errors import InputError
+from psfmatch.geometry import whole_number
 from psfmatch.machine import processors
 
 __all__ = ["Crew"]
@@ -30,7 +31,15 @@ class Crew:
     @classmethod
     @contextmanager
     def of(cls, workers: int | None = None, client: Any = None) -> Iterator[Crew]:
-        """This process; ``workers`` processes, started and ended here; or the cluster of a client or of an address."""
+        """This process; ``workers`` processes, started and ended here; or the cluster of a client or of an address.
+
+        Raises
+        ------
+        InputError
+            If there are no workers, no cluster answers, or Dask is not installed.
+        """
+        if workers is not None:
+            whole_number(workers, "workers", least=1)
         if workers is None and client is None:
             yield cls()
             return
