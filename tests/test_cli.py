@@ -13,12 +13,13 @@ from click.testing import CliRunner
 
 import psfmatch
 from psfmatch.cli import main
+from psfmatch.cli.options import object_of
 from psfmatch.cli.settings import CLASSES, FORMAT_HELP
 from psfmatch.io.exposures import FORMATS
 
 PSFEX = Path(__file__).parent / "data" / "DECam_00154912_12_psfcat.psf"
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
-VERBS = {"coadd", "match", "kernel", "apply", "target", "demo"}
+VERBS = {"coadd", "match", "kernel", "apply", "target", "demo", "config"}
 
 
 @pytest.fixture
@@ -326,7 +327,7 @@ def test_every_option_is_explained(run):
                 assert option.help, (name, option.name)
     assert "Exit codes:" in run("--help").stdout
     assert all(name in FORMAT_HELP for name in FORMATS)
-    assert all(hasattr(psfmatch, name) for names in CLASSES.values() for name in names.values())
+    assert all(callable(object_of(name)) for names in CLASSES.values() for name in names.values())
 
 
 def script(*arguments, **more):

@@ -274,9 +274,13 @@ def test_the_file_and_the_command_line(tmp_path):
         psfmatch.write_exposure(constant(one(k, zero_point=25.0), k), tmp_path / f"e{k}.fits")
     out = tmp_path / "coadd.fits"
     words = ["coadd", *(str(tmp_path / f"e{k}.fits") for k in range(2)), "-o", str(out)]
-    done = CliRunner().invoke(main, [*words, "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--combine", "mean", "--json"])
+    sets = ["--set", "grid.pixel_scale=0.35", "--set", "interpolation=lanczos", "--set", "recipe.patch=100"]
+    words += ["-t", "moffat:fwhm=1.3arcsec,beta=3.5"]
+    done = CliRunner().invoke(main, [*words, *sets, "--combine", "mean", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
+    assert told["pixel_scale"] == pytest.approx(0.35, rel=1e-4)
+    assert told["patches"] > 1
     assert told["inputs"][0]["weight"] + told["inputs"][1]["weight"] == pytest.approx(1.0)
     assert not out.with_name("coadd.fits.parts").exists()
     made = psfmatch.read_exposure(out)
@@ -286,7 +290,7 @@ def test_the_file_and_the_command_line(tmp_path):
         assert hdus["NEXP"].data.max() == 2
         assert list(hdus["INPUTS"].data["name"]) == ["e0", "e1"]
     assert psfmatch.read_correlation(out).stamps(x=50, y=50).max() == pytest.approx(1.0)
-    again = CliRunner().invoke(main, [*words, "-t", "moffat:fwhm=1.3arcsec,beta=3.5"])
+    again = CliRunner().invoke(main, words)
     assert again.exit_code == 2
     assert "exists" in again.output
 

@@ -377,7 +377,7 @@ def test_options_of_the_interpolated_convolution():
 
 def test_names():
     task = ModelPsfMatchTask(name="match", log=logging.getLogger("mine"))
-    assert (task.getName(), task.log.name) == ("match", "mine")
+    assert (task.getName(), task.log.name) == ("match", "mine.match")
     assert ModelPsfMatchTask().log.name == "psfmatch.lsst.modelPsfMatch"
     assert ModelPsfMatchTask.ConfigClass is ModelPsfMatchConfig
 

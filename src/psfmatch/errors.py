@@ -18,7 +18,10 @@ raised by a third party while a file is read is chained to a `FormatError` that 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psfmatch.solve import Solution
 
 __all__ = ["FormatError", "InputError", "MatchError", "PSFError", "PsfMatchError", "PsfMatchWarning", "check_type"]
 
@@ -42,13 +45,15 @@ class PSFError(InputError):
 class MatchError(PsfMatchError, RuntimeError):
     """No acceptable matching kernel.
 
-    Attributes
+    Parameters
     ----------
-    solution : Solution or None
-        What was found, where something was.
+    message : str
+        What went wrong, and the cure.
+    solution : Solution, optional
+        What was found, where something was; an attribute of that name.
     """
 
-    def __init__(self, message: str, solution: Any = None) -> None:
+    def __init__(self, message: str, solution: Solution | None = None) -> None:
         super().__init__(message)
         self.solution = solution
 

@@ -124,7 +124,17 @@ class Mask:
 
 
 class Planes(NamedTuple):
-    """Image, variance (or None) and mask as bare arrays (ny, nx): of NumPy, PyTorch or CuPy, or memory maps."""
+    """Planes as bare arrays of one shape (ny, nx): of NumPy, PyTorch or CuPy, or memory maps.
+
+    Parameters
+    ----------
+    image : array of floats
+        Pixel values.
+    variance : array of floats, or None
+        In the image's unit squared.
+    mask : array of integers
+        Bits of planes.
+    """
 
     image: Any
     variance: Any

@@ -143,7 +143,7 @@ class Field:
     @property
     def n(self) -> int:
         """The number of functions."""
-        return self.coefficients.shape[0]
+        return int(self.coefficients.shape[0])
 
     @property
     def order(self) -> int:

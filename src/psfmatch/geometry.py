@@ -24,7 +24,15 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 class Position(NamedTuple):
-    """A position in pixels: the row ``y`` and the column ``x``."""
+    """A position in the parent frame.
+
+    Parameters
+    ----------
+    y : float
+        Row, in pixels; whole numbers are pixel centres.
+    x : float
+        Column, likewise.
+    """
 
     y: float
     x: float
@@ -33,6 +41,13 @@ class Position(NamedTuple):
 @dataclass(frozen=True)
 class Box:
     """A half-open rectangle of pixels: rows ``y0 <= y < y1``, columns ``x0 <= x < x1``.
+
+    Parameters
+    ----------
+    y0, x0 : int
+        Row and column of the first pixel, in the parent frame; they may be negative.
+    y1, x1 : int
+        Row and column behind the last one.
 
     Raises
     ------

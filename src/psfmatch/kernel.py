@@ -75,7 +75,7 @@ class MatchingKernel:
 
     def sums(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """The sum of the kernel at scattered positions: shape (n_positions,)."""
-        return self.weights.at(x=x, y=y).T @ self.basis.sum(axis=(1, 2))
+        return np.asarray(self.weights.at(x=x, y=y).T @ self.basis.sum(axis=(1, 2)))
 
     def compressed(self, tolerance: float = 1e-8) -> MatchingKernel:
         """The same kernel with as few basis images as possible.

@@ -86,6 +86,7 @@ def match(
     Returns
     -------
     Matched
+        The exposure with the target as its PSF, the kernel, the quality and the solution.
 
     Raises
     ------
@@ -106,7 +107,18 @@ def planned_match(
 ) -> Matched:
     """All of a match but its pixels, before any is touched.
 
-    Parameters and errors are those of `match`.
+    Parameters
+    ----------
+    exposure : Exposure
+        With its PSF model.
+    target : PSF, array, str or path
+        As of `match`.
+    solver : Solver, optional
+        Default `FreeForm`.
+    kernel_sum : float
+        The flux scale of the result.
+    throw : bool
+        As of `match`.
 
     Returns
     -------
@@ -114,6 +126,11 @@ def planned_match(
         Whose exposure has the target as its PSF, and the mask planes that the convolution sets, but still the pixels
         of the input: a plan for `psfmatch.io.matched_output`, into whose planes ``FFT(out=planes)`` convolves a frame
         larger than the memory.
+
+    Raises
+    ------
+    InputError, MatchError
+        As `match`.
     """
     check_type(exposure, Exposure, "exposure", "psfmatch.Exposure(image, psf=...), or read_exposure(path)")
     if not (np.isfinite(kernel_sum) and kernel_sum):

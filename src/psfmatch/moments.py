@@ -120,4 +120,4 @@ def _quintic(count: int, oversampling: int) -> FloatArray:
 
     points = np.arange((count - 1) * oversampling + 1) / oversampling
     spline = BSpline.basis_element(np.arange(-3.0, 4.0), extrapolate=False)
-    return np.nan_to_num(spline(points[:, None] - np.arange(-3, count + 3)))
+    return np.asarray(np.nan_to_num(spline(points[:, None] - np.arange(-3, count + 3))))

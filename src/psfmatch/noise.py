@@ -39,6 +39,8 @@ def aperture_stamps(*, x: ArrayLike, y: ArrayLike, radius: float) -> FloatArray:
         Centres, in pixels; the central pixel of a stamp is the nearest one.
     radius : float
         In pixels.
+    box : Box, optional
+        Where the variance plane lies; by default that of ``correlation``.
 
     Returns
     -------
@@ -158,12 +160,16 @@ def aperture_variance(
 
     Parameters
     ----------
-    variance, correlation, box
-        As in `weighted_variance`.
+    variance : float or array, shape (ny, nx)
+        The variance plane, or one number for all pixels, in the image's unit squared.
+    correlation : NoiseCorrelation
+        Of the noise; taken as constant within the pixels of a source.
     x, y : float or array
         Centres in pixels.
     radius : float
         In pixels.
+    box : Box, optional
+        Where the variance plane lies; by default that of ``correlation``.
 
     Returns
     -------
@@ -191,14 +197,18 @@ def psf_flux_variance(
 
     Parameters
     ----------
-    variance, correlation, box
-        As in `weighted_variance`.
+    variance : float or array, shape (ny, nx)
+        The variance plane, or one number for all pixels, in the image's unit squared.
+    correlation : NoiseCorrelation
+        Of the noise; taken as constant within the pixels of a source.
     psf : PSF
         Of the matched exposure, or of the coadd.
     x, y : float or array
         Positions in pixels; the source is taken to lie in the centre of the nearest pixel.
     shape : (int, int), optional
         Rows and columns of the stamps, odd.  Default: those of the PSF.
+    box : Box, optional
+        Where the variance plane lies; by default that of ``correlation``.
 
     Returns
     -------

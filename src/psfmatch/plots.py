@@ -153,7 +153,7 @@ def _target(pair: BeforeAfter, half: int) -> FloatArray:
     """The target's stamp over the cut-out."""
     assert pair.after.psf is not None
     star, shape = pair.matched_star, (2 * half + 1, 2 * half + 1)
-    return pair.after.psf.stamps(x=star.x, y=star.y, shape=shape)[0]
+    return np.asarray(pair.after.psf.stamps(x=star.x, y=star.y, shape=shape)[0])
 
 
 def _around(exposure: Exposure, star: Star, half: int) -> tuple[FloatArray, FloatArray]:
@@ -176,4 +176,4 @@ def _rings(image: FloatArray, x: float, y: float, half: int) -> tuple[FloatArray
 def _growth_curve(radii: FloatArray, mean: FloatArray) -> FloatArray:
     """The share of the flux within each radius of that within the last, from the mean on circles."""
     flux = np.concatenate([[0.0], np.cumsum(0.5 * (mean[1:] + mean[:-1]) * np.diff(radii**2))])
-    return flux / flux[-1]
+    return np.asarray(flux / flux[-1])

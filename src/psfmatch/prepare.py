@@ -139,7 +139,7 @@ def _measured(
     at_y = origin.y + y[:, None] * cos - x[None, :] * sin
     at_x = origin.x + x[None, :] * cos + y[:, None] * sin
     inside = [(at >= half) & (at <= n - 1 - half) for at, n in zip((at_y, at_x), original, strict=True)]
-    return inside[0] & inside[1]
+    return np.asarray(inside[0] & inside[1])
 
 
 def placed_pair(

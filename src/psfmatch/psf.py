@@ -209,7 +209,7 @@ class AnalyticPSF(PSF):
         if self.sampling == "center":
             ny, nx = self.shape
             rows, columns = np.arange(ny) - ny // 2.0, np.arange(nx) - nx // 2.0
-            return self._density(x, y) / self._density(columns[None, :], rows[:, None]).sum()
+            return np.asarray(self._density(x, y) / self._density(columns[None, :], rows[:, None]).sum())
         node, weight = _pixel_quadrature(self._extent[0])
         return sum(
             (a * b * self._density(x + u, y + v) for v, a in zip(node, weight, strict=True)
@@ -236,7 +236,7 @@ def _elliptical_radius2(dx: FloatArray, dy: FloatArray, ellipticity: float, angl
     """Squared radius in the frame where the ellipse of geometric-mean axis 1 is the unit circle."""
     q, t = 1.0 - ellipticity, np.deg2rad(angle)
     u, v = dx * np.cos(t) + dy * np.sin(t), dy * np.cos(t) - dx * np.sin(t)
-    return u * u * q + v * v / q
+    return np.asarray(u * u * q + v * v / q)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +272,25 @@ class _EllipticalPSF(AnalyticPSF):
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianPSF(_EllipticalPSF):
-    """A Gaussian of a given FWHM (pixels).
+    """A Gaussian, ``exp(-r^2 / (2 sigma^2))`` with ``sigma = FWHM / (2 sqrt(2 ln 2))``, of unit flux.
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum, in pixels: of an ellipse, the geometric mean of those along its axes.
+    ellipticity : float
+        ``1 - b/a``, in [0, 1).
+    angle : float
+        Direction of the long axis, in degrees from +x towards +y.
+    size : int, optional
+        Rows and columns of the stamps when no other shape is asked for, odd; default as large as the profile needs.
+    sampling : {"integrated", "center"}
+        The flux in each pixel, or the profile at pixel centres (see `AnalyticPSF`).
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range.
 
     Examples
     --------
@@ -283,14 +301,32 @@ class GaussianPSF(_EllipticalPSF):
     def _density(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         sigma2 = (self.fwhm / SIGMA_TO_FWHM) ** 2
         r2 = _elliptical_radius2(dx, dy, self.ellipticity, self.angle)
-        return np.exp(-0.5 * r2 / sigma2) / (2.0 * np.pi * sigma2)
+        return np.asarray(np.exp(-0.5 * r2 / sigma2) / (2.0 * np.pi * sigma2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MoffatPSF(_EllipticalPSF):
-    """A Moffat profile ``(1 + (r/alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455) of a given FWHM (pixels).
+    """A Moffat profile ``(1 + (r/alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455), of unit flux.
 
-    ``beta`` must exceed 1 for the flux to be finite.
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum, in pixels: of an ellipse, the geometric mean of those along its axes.
+    ellipticity : float
+        ``1 - b/a``, in [0, 1).
+    angle : float
+        Direction of the long axis, in degrees from +x towards +y.
+    beta : float
+        How steeply the wings fall; above 1, or the flux is infinite.
+    size : int, optional
+        Rows and columns of the stamps when no other shape is asked for, odd; default as large as the profile needs.
+    sampling : {"integrated", "center"}
+        The flux in each pixel, or the profile at pixel centres (see `AnalyticPSF`).
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range.
     """
 
     beta: float
@@ -304,7 +340,7 @@ class MoffatPSF(_EllipticalPSF):
     def _density(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         alpha2 = (0.5 * self.fwhm) ** 2 / (2.0 ** (1.0 / self.beta) - 1.0)
         r2 = _elliptical_radius2(dx, dy, self.ellipticity, self.angle)
-        return (self.beta - 1.0) / (np.pi * alpha2) * (1.0 + r2 / alpha2) ** -self.beta
+        return np.asarray((self.beta - 1.0) / (np.pi * alpha2) * (1.0 + r2 / alpha2) ** -self.beta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +353,15 @@ class DoubleGaussianPSF(AnalyticPSF):
         Standard deviations in pixels; ``sigma2`` is not used where ``b`` is 0.
     b : float
         Peak of the second Gaussian relative to the first, >= 0.
+    size : int, optional
+        Rows and columns of the stamps when no other shape is asked for, odd; default as large as the profile needs.
+    sampling : {"integrated", "center"}
+        The flux in each pixel, or the profile at pixel centres (see `AnalyticPSF`).
+
+    Raises
+    ------
+    InputError
+        If a parameter is out of range.
     """
 
     sigma1: float
@@ -332,7 +377,10 @@ class DoubleGaussianPSF(AnalyticPSF):
             _positive(self, "sigma2")
 
     @classmethod
-    def from_fwhm(cls, fwhm: float, *, ratio: float = 2.0, b: float = 0.1, **options: Any) -> DoubleGaussianPSF:
+    def from_fwhm(
+        cls, fwhm: float, *, ratio: float = 2.0, b: float = 0.1, size: int | None = None,
+        sampling: Sampling = "integrated",
+    ) -> DoubleGaussianPSF:  # fmt: skip
         """The model with ``sigma2 = ratio * sigma1`` whose profile has this FWHM (pixels)."""
         if not (np.isfinite(fwhm) and fwhm > 0 and ratio > 0):
             raise InputError(f"DoubleGaussianPSF fwhm={fwhm!r}, ratio={ratio!r}: must be finite and positive")
@@ -345,7 +393,7 @@ class DoubleGaussianPSF(AnalyticPSF):
 
         low, high = (fwhm / SIGMA_TO_FWHM * f for f in (min(1.0, 1.0 / ratio), max(1.0, 1.0 / ratio)))
         sigma = brentq(excess, 0.99 * low, 1.01 * high)
-        return cls(sigma1=sigma, sigma2=ratio * sigma, b=b, **options)
+        return cls(sigma1=sigma, sigma2=ratio * sigma, b=b, size=size, sampling=sampling)
 
     def scaled(self, factor: float) -> Self:
         return replace(self, sigma1=factor * self.sigma1, sigma2=factor * self.sigma2)

@@ -116,6 +116,7 @@ def measure_quality(
     Returns
     -------
     Quality
+        One value of each figure for every position.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def _centred_convolution(stamp: FloatArray, kernel: FloatArray, shape: tuple[int
     size = [fft.next_fast_len(n, real=True) for n in shape]
     full = fft.irfft2(fft.rfft2(stamp, size) * fft.rfft2(kernel, size), size)
     roll = [n // 2 - s // 2 - k // 2 for n, s, k in zip(shape, stamp.shape, kernel.shape, strict=True)]
-    return np.roll(full, roll, axis=(0, 1))[: shape[0], : shape[1]]
+    return np.asarray(np.roll(full, roll, axis=(0, 1))[: shape[0], : shape[1]])
 
 
 def _growth(image: FloatArray) -> FloatArray:

@@ -159,7 +159,7 @@ def fit_moffat(
     def misfit(p: FloatArray) -> FloatArray:
         # Flux and background are linear: the best ones are found anew for every shape (Golub & Pereyra 1973).
         columns_of = design(p)
-        return columns_of @ np.linalg.lstsq(columns_of, data * weight, rcond=None)[0] - data * weight
+        return np.asarray(columns_of @ np.linalg.lstsq(columns_of, data * weight, rcond=None)[0] - data * weight)
 
     start = [0.0, 0.0, np.log(fwhm), 0.0, 0.0] + ([np.log(2.5)] if beta is None else [])
     fit = least_squares(misfit, start, x_scale="jac", xtol=1e-10, ftol=1e-12, gtol=1e-12)

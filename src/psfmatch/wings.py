@@ -76,7 +76,7 @@ class Wings:
     def profile(self, r: FloatArray) -> FloatArray:
         """The wing at a radius in pixels."""
         if self.kind == "gaussian":
-            return self.amplitude * np.exp(-0.5 * (r / self.scale) ** 2)
+            return np.asarray(self.amplitude * np.exp(-0.5 * (r / self.scale) ** 2))
         return self.amplitude * (1.0 + (r / self.scale) ** 2) ** (-0.5 * self.slope)
 
     def flux_beyond(self, r: FloatArray) -> FloatArray:
@@ -353,7 +353,7 @@ def _gaussian(window: _Window, shift: float = 0.0) -> Wings:
     least = float(window.radius.min())
 
     def profile(log_curvature: float, r: FloatArray) -> FloatArray:
-        return np.exp(-np.exp(log_curvature) * (r**2 / least**2 - 1.0))
+        return np.asarray(np.exp(-np.exp(log_curvature) * (r**2 / least**2 - 1.0)))
 
     curvature = np.exp(window.parameter(profile, np.log(1e-3), np.log(MOST_CURVED), shift))
     scale = least / np.sqrt(2.0 * curvature)

@@ -9,6 +9,7 @@ import click
 
 from psfmatch.cli.apply import apply
 from psfmatch.cli.coadd import coadd
+from psfmatch.cli.config import config
 from psfmatch.cli.demo import demo
 from psfmatch.cli.kernel import kernel
 from psfmatch.cli.match import match
@@ -43,5 +44,5 @@ def main() -> None:
     """
 
 
-for _verb in (match, kernel, apply, target, coadd, demo):
+for _verb in (match, kernel, apply, target, coadd, config, demo):
     main.add_command(_verb)

@@ -24,7 +24,7 @@ __all__ = ["apply"]
 @click.option("--variance", metavar="FILE", help="Variance of the pixels.")
 @click.option("--mask", metavar="FILE", help="Mask of the pixels.")
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
-@set_option
+@set_option("convolver")
 @config_option("output", "weight", "variance", "mask", "format", "overwrite")
 @click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")
 @verb
@@ -45,7 +45,7 @@ def apply(
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
-    convolver = build(config, settings)["convolver"]
+    convolver = build(config, settings, "convolver")["convolver"]
     exposure = psfmatch.read_exposure(image, weight=weight, variance=variance, mask=mask, format=format_)
     matched = psfmatch.convolve(exposure, psfmatch.io.read_kernel(kernel), convolver=convolver)
     psfmatch.io.write_exposure(matched, output, overwrite=overwrite)

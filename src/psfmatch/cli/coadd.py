@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.match import _one_each, _stem
-from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, given, set_option
 
 if TYPE_CHECKING:
     from psfmatch.coadd import Row
@@ -37,38 +38,33 @@ __all__ = ["coadd"]
 )
 @click.option(
     "--grid",
-    default="auto",
-    show_default=True,
+    show_default="auto",
     metavar="FILE",
     help="A FITS file whose header is the grid's; or auto: gnomonic, north up, at the mean position and scale, holding "
-    "all images.",
+    "all images.  (--set grid.pixel_scale=0.3; --set grid=centered and its options: about a position.)",
 )
 @click.option(
     "--combine",
     type=click.Choice(["clipped-mean", "mean", "median"]),
-    default="clipped-mean",
-    show_default=True,
+    show_default="clipped-mean",
     help="How the images are combined.",
 )
 @click.option(
     "--order",
     type=click.Choice(["match-warp", "warp-match"]),
-    default="match-warp",
-    show_default=True,
+    show_default="match-warp",
     help="Match each image in its own pixels and then bring it to the grid; or the other way round.",
 )
 @click.option(
     "--background",
     type=click.Choice(["none", "median"]),
-    default="none",
-    show_default=True,
+    show_default="none",
     help="Subtract nothing, or the median of each image.",
 )
 @click.option(
     "--scale",
     type=click.Choice(["header", "stars", "none"]),
-    default="header",
-    show_default=True,
+    show_default="header",
     help="Bring the fluxes to one scale by the zero points (of --zero-points, or of the headers); by these and the "
     "stars that the images share; or not.",
 )
@@ -79,16 +75,12 @@ __all__ = ["coadd"]
     help="A table with the columns name (of the file) and zero_point (magnitude of one unit).",
 )
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
-@click.option(
-    "--patch", type=click.IntRange(min=64), default=1024, show_default=True, metavar="PX", help="Largest patch."
-)
-@click.option(
-    "--memory", type=float, default=2.0, show_default=True, metavar="GB", help="Most that each process takes."
-)
+@click.option("--patch", type=click.IntRange(min=64), show_default="1024", metavar="PX", help="Largest patch.")
+@click.option("--memory", type=float, show_default="2.0", metavar="GB", help="Most that each process takes.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes of a local Dask cluster.")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster, which sees the same files.")
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted run has left beside the output.")
-@set_option
+@set_option("solver", "recipe", "interpolation", "combine", "common_target", "grid")
 @config_option(
     "output", "psf", "target", "grid", "combine", "order", "background", "scale", "zero_points", "format", "patch",
     "memory", "workers", "scheduler", "overwrite",
@@ -96,10 +88,10 @@ __all__ = ["coadd"]
 @click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")
 @verb
 def coadd(
-    console: Console, /, images: Sequence[Path], output: Path, psf: Sequence[str], target: str, grid: str, combine: str,
-    order: Any, background: Any, scale: Any, zero_points: Path | None, format_: str | None, patch: int, memory: float,
-    workers: int | None, scheduler: str | None, resume: bool, settings: Sequence[str], config: dict[str, Any],
-    overwrite: bool,
+    console: Console, /, images: Sequence[Path], output: Path, psf: Sequence[str], target: str, grid: str | None,
+    combine: str | None, order: str | None, background: str | None, scale: str | None, zero_points: Path | None,
+    format_: str | None, patch: int | None, memory: float | None, workers: int | None, scheduler: str | None,
+    resume: bool, settings: Sequence[str], config: dict[str, Any], overwrite: bool,
 ) -> int:  # fmt: skip
     """Match all IMAGEs to one PSF, bring them to one grid, and combine them.
 
@@ -120,18 +112,23 @@ def coadd(
     """
     import psfmatch
     from psfmatch.coadd import Crew, Store, planned, requested, run_patches
-    from psfmatch.coadd.plan import method_of
     from psfmatch.coadd.task import write_coadd
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
     if workers is not None and scheduler is not None:
         raise click.UsageError("--workers starts a cluster, --scheduler uses one: give one of the two")
-    solver = build(config, settings)["solver"]
-    recipe = psfmatch.Recipe(
-        order=order, background=background, scale=scale, patch=patch, memory=memory,
-        **({} if solver is None else {"solver": solver}),
-    )  # fmt: skip
+    options = [
+        *given("recipe", order=order, background=background, scale=scale, patch=patch, memory=memory),
+        *given("combine", name=combine), *settings,
+    ]  # fmt: skip
+    parts = build(config, options, "solver", "recipe", "interpolation", "combine", "common_target", "grid")
+    _check_fixed(settings, target=target, grid=grid)
+    inner = {name: parts[name] for name in ("solver", "interpolation") if parts[name] is not None}
+    recipe = replace(parts["recipe"] or psfmatch.Recipe(), **inner)
+    wanted = parts["common_target"] if target == "auto" and parts["common_target"] else target
+    where = grid if grid not in (None, "auto") else parts["grid"] or "auto"
+    method = parts["combine"] or psfmatch.ClippedMean()
     points = {} if zero_points is None else _zero_points(zero_points)
     inputs = [
         psfmatch.CoaddInput(
@@ -140,7 +137,7 @@ def coadd(
         )
         for image, model in zip(images, _one_each("psf", psf, len(images)), strict=True)
     ]  # fmt: skip
-    request: dict[str, Any] = {"target": target, "grid": grid, "method": method_of(combine), "recipe": recipe}
+    request: dict[str, Any] = {"target": wanted, "grid": where, "method": method, "recipe": recipe}
     folder = output.with_name(output.name + ".parts")
     store = Store.claimed(folder, requested(inputs, **request), resume=resume)
     try:
@@ -167,6 +164,16 @@ def coadd(
          "inputs": [asdict(row) for row in rows]}
     )  # fmt: skip
     return OK if good else NO_MATCH
+
+
+def _check_fixed(settings: Sequence[str], **chosen: str | None) -> None:
+    """What is given as a file or in words is not searched for by the options of a search."""
+    for name, part in (("target", "common_target"), ("grid", "grid")):
+        value, options = chosen[name], [text for text in settings if re.match(rf"{part}\b", text)]
+        if options and value not in (None, "auto"):
+            raise click.UsageError(
+                f"--{name} {value} is given: --set {options[0]} has no effect; leave one of them out"
+            )
 
 
 def _zero_points(path: Path) -> dict[str, float]:

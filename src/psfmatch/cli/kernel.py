@@ -57,7 +57,7 @@ __all__ = ["kernel"]
     help="Where the source is in a stamp: in its middle, or where it is measured.  auto: in the middle or in the pixel "
     "n // 2, unless it is measured more than 0.1 px from both.",
 )
-@set_option
+@set_option("solver")
 @config_option(
     "output", "shape", "science_scale", "target_scale", "science_angle", "target_angle", "center", "overwrite", "throw"
 )
@@ -87,7 +87,7 @@ def kernel(
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
-    solver = build(config, settings)["solver"]
+    solver = build(config, settings, "solver")["solver"]
     pair = psfmatch.io.read_psf_pair(
         science, target, science_scale=science_scale, target_scale=target_scale, science_angle=science_angle,
         target_angle=target_angle, center=center,

@@ -42,7 +42,7 @@ PLANES = ("psf", "weight", "variance", "mask")
 @click.option("--mask", multiple=True, metavar="FILE", help="Mask of the pixels.")
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--kernel-sum", type=float, default=1.0, show_default=True, help="The factor by which flux is scaled.")
-@set_option
+@set_option("solver", "convolver")
 @config_option(
     "psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "memmap", "overwrite", "throw"
 )
@@ -90,7 +90,7 @@ def match(
     """
     import psfmatch
 
-    parts = build(config, settings)
+    parts = build(config, settings, "solver", "convolver")
     several = len(images) > 1
     images = _without_psfs(images)
     belongings = [_one_each(name, planes[name], len(images)) for name in PLANES]

@@ -1,23 +1,33 @@
-"""Options of solvers and convolvers from the command line and from TOML: the fields of the classes, by their names."""
+"""Options of solvers, convolvers and so on from the command line and from TOML: the names are those of Python."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import inspect
 import tomllib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
-__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "set_option"]
+from psfmatch.cli.options import REQUIRED, is_record, object_of, options_of, words_of
+
+__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "given", "set_option"]
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 # The first of each is the one whose options are meant when no class is named.
 CLASSES: Mapping[str, Mapping[str, str]] = {
     "solver": {"free-form": "FreeForm", "alard-lupton": "AlardLupton", "fourier": "Fourier"},
     "convolver": {"fft": "FFT", "direct": "Direct"},
+    "common_target": {"common_target": "common_target"},
+    "grid": {"auto": "Grid.auto", "centered": "Grid.centered"},
+    "recipe": {"recipe": "Recipe"},
+    "interpolation": {"kaiser": "Kaiser", "lanczos": "Lanczos"},
+    "combine": {"clipped-mean": "ClippedMean", "mean": "Mean", "median": "Median"},
 }
 
 FORMAT_HELP = (
@@ -25,18 +35,42 @@ FORMAT_HELP = (
     "(whatever is not 0 is bad, and nothing beside the image is read)."
 )
 
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="PART.OPTION=VALUE",
-    help="Set an option of the solver or the convolver (solver.order=2, convolver.edge=nan), or choose one by its "
-    "name (convolver=direct).  Can be repeated.  A wrong option lists the right ones.",
-)
+
+def set_option(*parts: str) -> Callable[[Verb], Verb]:
+    """``--set PART.OPTION=VALUE`` for these parts, which `build` makes."""
+
+    def check(context: click.Context, _: click.Parameter, settings: Sequence[str]) -> Sequence[str]:
+        for setting in settings:
+            key, equals, _text = setting.partition("=")
+            part, *path = key.strip().split(".")
+            if not equals or part not in parts or "" in path:
+                raise click.UsageError(
+                    f"--set {setting}: give PART.OPTION=VALUE with PART one of {', '.join(parts)}, "
+                    f"such as {EXAMPLES[parts[0]]}", context,
+                )  # fmt: skip
+        return settings
+
+    names = f"one of {', '.join(parts)}" if len(parts) > 1 else parts[0]
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="PART.OPTION=VALUE",
+        callback=check,
+        help=f"Set an option of a part ({EXAMPLES[parts[0]]}), or choose its class by name; PART is {names}.  Can be "
+        "repeated.  `psfmatch config` lists all; a wrong option lists the right ones.",
+    )
 
 
-def config_option(*names: str) -> Any:
-    """``--config FILE.toml``: gives the verb's own options of these names, and the tables [solver] and [convolver]."""
+EXAMPLES = {
+    "solver": "solver.order=2",
+    "convolver": "convolver.edge=nan",
+    "common_target": "common_target.tolerance=0.002",
+}
+
+
+def config_option(*names: str) -> Callable[[Verb], Verb]:
+    """``--config FILE.toml``: gives the verb's own options of these names, and the tables of all parts."""
 
     def read(context: click.Context, _: click.Parameter, path: Path | None) -> dict[str, dict[str, Any]]:
         if path is None:
@@ -45,16 +79,16 @@ def config_option(*names: str) -> Any:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise click.BadParameter(f"{path}: {error}", context) from error
-        tables = {part: values.pop(part, {}) for part in CLASSES}
-        for part, table in tables.items():
-            if not isinstance(table, dict):
+        tables = {part: values.pop(part) for part in CLASSES if isinstance(values.get(part), dict)}
+        for part in CLASSES:
+            if part in values and part not in names:
                 raise click.BadParameter(f"{path}: {part} must be a table, [{part}]", context)
         values = {name.replace("-", "_"): value for name, value in values.items()}
         for name in values:
             if name not in names:
                 known = ", ".join((*(f"[{part}]" for part in CLASSES), *names))
                 raise click.BadParameter(
-                    f"{path}: no option {name!r}{_did_you_mean(name, names)}; there are {known}", context
+                    f"{path}: no option {name!r}{did_you_mean(name, names)}; there are {known}", context
                 )
         # click knows this option by the name of its variable
         context.default_map = {"format_" if name == "format" else name: value for name, value in values.items()}
@@ -66,59 +100,75 @@ def config_option(*names: str) -> Any:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         is_eager=True,
         callback=read,
-        help="Read options from a TOML file: those of this command by their names, and the tables [solver] and "
-        "[convolver] (key `name` chooses the class).  The command line wins.",
+        help="Read options from a TOML file: those of this command by their names, and a table for every part, such as "
+        "[solver] (key `name` chooses the class).  `psfmatch config` prints one.  The command line wins.",
     )
 
 
-def build(config: Mapping[str, Mapping[str, Any]], settings: Sequence[str]) -> dict[str, Any]:
-    """The solver and convolver that a TOML file and ``--set`` ask for; None for a part that neither mentions."""
-    chosen: dict[str, dict[str, Any]] = {part: dict(config.get(part, {})) for part in CLASSES}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        part, *path = key.strip().split(".")
-        if not equals or part not in CLASSES or "" in path:
-            raise click.UsageError(
-                f"--set {setting}: give PART.OPTION=VALUE with PART one of {', '.join(CLASSES)}, such as solver.order=2"
-            )
-        table = chosen[part]
-        for name in path[:-1]:
-            table[name] = dict(table[name]) if isinstance(table.get(name), dict) else {}
-            table = table[name]
-        table[path[-1] if path else "name"] = _Text(text.strip())
+def given(part: str, **options: Any) -> list[str]:
+    """Options of a verb that are those of a part, as ``--set`` has them; None was not given.
+
+    An option called ``name`` is the name of the class.
+    """
+    return [
+        f"{part}{'' if name == 'name' else f'.{name}'}={value}" for name, value in options.items() if value is not None
+    ]
+
+
+def build(config: Mapping[str, Mapping[str, Any]], settings: Sequence[str], *parts: str) -> dict[str, Any]:
+    """The parts that a TOML file and ``--set`` ask for; None for one that neither mentions.
+
+    Where the command line chooses another class than the file, the file's options of the part are not meant.
+    """
+    chosen: dict[str, dict[str, Any]] = {part: dict(config.get(part, {})) for part in parts}
+    split = [
+        (key.strip().split("."), text.strip()) for key, _, text in (setting.partition("=") for setting in settings)
+    ]
+    for (part, *path), text in split:
+        if not path:
+            if text != chosen[part].get("name", next(iter(CLASSES[part]))):
+                chosen[part].clear()
+            chosen[part]["name"] = text
+    for (part, *path), text in split:
+        if path:
+            table = chosen[part]
+            for name in path[:-1]:
+                table[name] = dict(table[name]) if isinstance(table.get(name), dict) else {}
+                table = table[name]
+            table[path[-1]] = _Text(text)
     return {part: _part(part, options) if options else None for part, options in chosen.items()}
 
 
 def _part(part: str, options: dict[str, Any]) -> Any:
-    """The solver or convolver with these options."""
-    import psfmatch
-
+    """What has these options: an instance of a class; a function with its options, or what it returns."""
     names = CLASSES[part]
     wanted = str(options.pop("name", next(iter(names))))
     if wanted not in names:
-        raise click.UsageError(f"no {part} {wanted!r}{_did_you_mean(wanted, names)}; there are {', '.join(names)}")
-    return _instance(getattr(psfmatch, names[wanted]), options, part)
+        raise click.UsageError(f"no {part} {wanted!r}{did_you_mean(wanted, names)}; there are {', '.join(names)}")
+    return _instance(object_of(names[wanted]), options, part)
 
 
-def _instance(cls: type, options: Mapping[str, Any], path: str) -> Any:
-    """The frozen dataclass (or named tuple) with these fields; ``path`` is what a person calls it."""
-    hints = get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else list(hints)
-    values = {}
-    for name, value in options.items():
-        if name not in names:
-            listing = "".join(f"\n  {path}.{known}  ({_words(hints[known])})" for known in names)
+def _instance(owner: Callable[..., Any], values: Mapping[str, Any], path: str) -> Any:
+    """The owner with these options; ``path`` is what a person calls it."""
+    known = {option.name: option for option in options_of(owner) if option.name not in CLASSES}
+    arguments = {}
+    for name, value in values.items():
+        if name not in known:
+            listing = "".join(f"\n  {path}.{option.name}  ({words_of(option.hint)})" for option in known.values())
             raise click.UsageError(
-                f"{cls.__name__} has no option {name!r}{_did_you_mean(name, names)}; it has{listing}"
+                f"{owner.__qualname__} has no option {name!r}{did_you_mean(name, known)}; it has{listing}"
             )
         try:
-            values[name] = _cast(value, hints[name], f"{path}.{name}")
+            arguments[name] = _cast(value, known[name].hint, f"{path}.{name}")
         except TypeError:
-            raise click.UsageError(f"{path}.{name}={value}: it takes {_words(hints[name])}") from None
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise click.UsageError(f"{path}: {error}") from error
+            raise click.UsageError(f"{path}.{name}={value}: it takes {words_of(known[name].hint)}") from None
+    lacking = [name for name, option in known.items() if option.default is REQUIRED and name not in arguments]
+    if lacking:
+        raise click.UsageError(f"{owner.__qualname__} needs {', '.join(f'{path}.{name}' for name in lacking)}")
+    if isinstance(owner, type):
+        return owner(**arguments)
+    function = partial(owner, **arguments)
+    return function() if len(options_of(owner)) == len(inspect.signature(owner).parameters) else function
 
 
 class _Text(str):
@@ -140,7 +190,7 @@ def _cast(value: Any, hint: Any, path: str) -> Any:
             return _cast(str(value), hint, path)
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        for option in inner:
+        for option in sorted(inner, key=lambda kind: kind is not types.NoneType):
             try:
                 return _cast(value, option, path)
             except TypeError:
@@ -156,7 +206,7 @@ def _cast(value: Any, hint: Any, path: str) -> Any:
         kinds = [inner[0]] * len(items) if inner[-1] is Ellipsis else list(inner)
         if len(kinds) == len(items):
             return tuple(_cast(item, kind, path) for item, kind in zip(items, kinds, strict=True))
-    elif dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
+    elif is_record(hint):
         if isinstance(value, dict):
             return _instance(hint, value, path)
     elif hint is float and type(value) is int:
@@ -166,21 +216,6 @@ def _cast(value: Any, hint: Any, path: str) -> Any:
     raise TypeError
 
 
-def _words(hint: Any) -> str:
-    """A type as a person would say it."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(option) for option in inner)
-    if origin is Literal:
-        return " or ".join(str(option) for option in inner)
-    if origin is tuple:
-        return f"[{', '.join('...' if kind is Ellipsis else _words(kind) for kind in inner)}]"
-    if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
-        return f"table of {', '.join(get_type_hints(hint))}"
-    simple = {int: "integer", float: "number", bool: "true or false", str: "text", types.NoneType: "none"}
-    return simple.get(hint) or str(getattr(hint, "__name__", hint))
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.match import _one_each, _stem
+from psfmatch.cli.settings import build, config_option, given, set_option
 
 if TYPE_CHECKING:
     from psfmatch.psf import PSF
@@ -28,12 +30,11 @@ OUTLIER = 1.1
 @click.option("--psf", multiple=True, metavar="PSF", help="PSF of the images: once for all, or once for each.")
 @click.option(
     "--family",
-    default="moffat",
-    show_default=True,
+    show_default="moffat",
     help="moffat (its beta is chosen), moffat:beta=3.5, gaussian, double-gaussian, or envelope (what none of the "
     "inputs falls below at any spatial frequency).",
 )
-@click.option("--tolerance", type=float, default=1e-3, show_default=True, help="The residual that is allowed.")
+@click.option("--tolerance", type=float, show_default="0.001", help="The residual that is allowed.")
 @click.option(
     "--max-noise-gain",
     type=float,
@@ -43,11 +44,14 @@ OUTLIER = 1.1
     "--leave-out", multiple=True, metavar="NAME", help="An input, by its name in the table.  Can be repeated."
 )
 @click.option("--output", "-o", metavar="TARGET.fits", type=click.Path(path_type=Path), help="Write the target here.")
+@set_option("common_target")
+@config_option("psf", "family", "tolerance", "max_noise_gain", "leave_out", "output", "overwrite")
 @click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")
 @verb
 def target(
-    console: Console, /, sources: Sequence[str], psf: Sequence[str], family: str, tolerance: float,
-    max_noise_gain: float | None, leave_out: Sequence[str], output: Path | None, overwrite: bool,
+    console: Console, /, sources: Sequence[str], psf: Sequence[str], family: str | None, tolerance: float | None,
+    max_noise_gain: float | None, leave_out: Sequence[str], output: Path | None, settings: Sequence[str],
+    config: dict[str, Any], overwrite: bool,
 ) -> int:  # fmt: skip
     """The smallest circular PSF that every input can be given, and its price.
 
@@ -71,16 +75,18 @@ def target(
     """
     from psfmatch.target import common_target, target_cost, target_width, target_words
 
+    options = given("common_target", family=family, tolerance=tolerance, max_noise_gain=max_noise_gain)
+    search = build(config, [*options, *settings], "common_target")["common_target"] or partial(common_target)
+
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
     with console.steps(3) as step:
         step("reading")
         inputs, scale = _inputs(sources, psf, leave_out)
         step("searching the target")
-        limits = {"tolerance": tolerance, "max_noise_gain": max_noise_gain}
-        found = common_target(inputs, family=family, **limits)  # type: ignore[arg-type]
+        found = search(inputs)
         step("pricing")
-        costs = target_cost(inputs, found, **limits)  # type: ignore[arg-type]
+        costs = target_cost(inputs, found, **{key: value for key, value in search.keywords.items() if key != "family"})
     words = target_words(found)
     arcsec = None if scale is None else target_words(found, pixel_scale=scale)
     _print_costs(console, costs)

@@ -249,6 +249,7 @@ def combine(
     Returns
     -------
     Combined
+        One image, with its variance and mask, and what was used and clipped.
 
     Raises
     ------

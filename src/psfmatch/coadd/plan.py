@@ -7,12 +7,13 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from psfmatch.coadd.combine import ClippedMean, CombineMethod, Mean, Median
 from psfmatch.coadd.crew import Crew
@@ -32,7 +33,12 @@ from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPS
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF
 
-__all__ = ["Plan", "Row", "method_of", "planned", "requested"]
+__all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned", "requested"]
+
+TargetLike = PSF | ArrayLike | str | PathLike[str] | Callable[[Mapping[str, PSF]], PSF]
+"""A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs."""
+GridLike = Grid | Mapping[str, Any] | str | PathLike[str] | Callable[[Sequence[Exposure]], Grid]
+"""A grid, a header, a file with one; or a function that makes one for the exposures."""
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +196,7 @@ def method_of(combine: str | CombineMethod) -> CombineMethod:
 
 
 def requested(
-    inputs: Sequence[CoaddInput], *, target: Any, grid: Any, method: CombineMethod, recipe: Recipe
+    inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe
 ) -> dict[str, str]:
     """All that a coadd depends on, in words: what was asked for, and which state the inputs are in.
 
@@ -216,12 +222,16 @@ def _said(option: Any) -> str:
         return f"{option.shape} {digest_of_wcs(option.wcs)}"
     if isinstance(option, Mapping):
         return hashlib.sha256(repr(sorted(map(repr, option.items()))).encode()).hexdigest()[:16]
+    if isinstance(option, partial):
+        return f"{option.func.__qualname__} {option.args} {sorted(option.keywords.items())}"
+    if callable(option):
+        return str(getattr(option, "__qualname__", type(option).__qualname__))
     psf = as_psf(option)
     return f"{psf!r} {digest_of_psf(psf)}"
 
 
 def planned(
-    inputs: Sequence[CoaddInput], *, target: Any, grid: Any, method: CombineMethod, recipe: Recipe,
+    inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe,
     store: Store | None = None, crew: Crew | None = None, say: Callable[[str], None] = log.info,
 ) -> Plan:  # fmt: skip
     """Read the inputs once, and decide all.
@@ -304,9 +314,11 @@ def planned(
     )  # fmt: skip
 
 
-def _grid(grid: Any, exposures: Sequence[Exposure]) -> Grid:
+def _grid(grid: GridLike, exposures: Sequence[Exposure]) -> Grid:
     if isinstance(grid, Grid):
         return grid
+    if callable(grid):
+        return grid(exposures)
     if isinstance(grid, str) and grid == "auto":
         return Grid.auto(exposures)
     if isinstance(grid, str | PathLike):
@@ -321,12 +333,18 @@ def _grid(grid: Any, exposures: Sequence[Exposure]) -> Grid:
 
 
 def _target(
-    target: Any, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure], store: Store | None,
+    target: TargetLike, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure], store: Store | None,
     say: Callable[[str], None],
 ) -> PSF:  # fmt: skip
-    if isinstance(target, str | PathLike) and fspath(target) != "auto" and not fspath(target).startswith("auto:"):
-        return read_psf(target, pixel_scale=grid.pixel_scale)
-    if not isinstance(target, str):
+    search: Callable[[Mapping[str, PSF]], PSF]
+    if isinstance(target, str | PathLike):
+        words = fspath(target)
+        if words != "auto" and not words.startswith("auto:"):
+            return read_psf(target, pixel_scale=grid.pixel_scale)
+        search = partial(common_target, family=words.partition(":")[2] or "moffat")
+    elif callable(target):
+        search = target
+    else:
         return as_psf(target)
     known = None if store is None else _kept_target(store, sorted(opened))
     if known is not None:
@@ -343,7 +361,7 @@ def _target(
             x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
             views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
     with one_blas_thread():
-        found = common_target(views, family=target.partition(":")[2] or "moffat")
+        found = search(views)
     if store is not None:
         _keep_target(store, found, sorted(opened))
     return found

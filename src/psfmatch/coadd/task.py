@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.coadd.combine import CombineMethod
 from psfmatch.coadd.crew import Crew
-from psfmatch.coadd.plan import Plan, Row, method_of, planned
+from psfmatch.coadd.plan import GridLike, Plan, Row, TargetLike, method_of, planned
 from psfmatch.coadd.recipe import Recipe
 from psfmatch.coadd.run import Progress, read_patch, read_words, run_patches
 from psfmatch.coadd.sources import CoaddInput
@@ -25,6 +25,9 @@ from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.geometry import Box
 from psfmatch.machine import forget
 from psfmatch.warp import Grid
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Coadd", "assembled", "coadd", "run_coadd", "write_coadd"]
 
@@ -46,6 +49,7 @@ class Coadd:
     rows : tuple of Row
         The table of inputs, those left out among them.
     grid : Grid
+        Whose pixels these are.
     failed : dict
         The parts of the grid that could not be made, and why.
     """
@@ -61,11 +65,11 @@ class Coadd:
 def coadd(
     inputs: Sequence[Source],
     *,
-    target: Any = "auto",
-    grid: Any = "auto",
+    target: TargetLike = "auto",
+    grid: GridLike = "auto",
     combine: str | CombineMethod = "clipped-mean",
     workers: int | None = None,
-    client: Any = None,
+    client: Client | str | None = None,
     recipe: Recipe | None = None,
 ) -> Coadd:
     """Match exposures to one PSF, bring them to one grid, and combine them.
@@ -74,11 +78,13 @@ def coadd(
     ----------
     inputs : sequence of Exposure, path or CoaddInput
         Each with its PSF model, WCS and variance.  What cannot be used is left out, and the table says why.
-    target : PSF, array, str or path
+    target : PSF, array, str, path or function
         The PSF of the coadd, in pixels of the grid; words such as ``"moffat:fwhm=1.3arcsec"``; or ``"auto"``, the
-        smallest Moffat that every input reaches (``"auto:gaussian"`` of another family, see `common_target`).
-    grid : Grid, header, path or "auto"
-        ``auto``: gnomonic, at the mean position and scale, holding all inputs (see `Grid.auto`).
+        smallest Moffat that every input reaches (``"auto:gaussian"`` of another family; or
+        ``functools.partial(common_target, ...)`` with its options, see `common_target`).
+    grid : Grid, header, path, function or "auto"
+        ``auto``: gnomonic, at the mean position and scale, holding all inputs (see `Grid.auto`; with its options
+        ``functools.partial(Grid.auto, ...)``).
     combine : str or method
         ``clipped-mean``, ``mean``, ``median``; or `ClippedMean` and its like with options.
     workers : int, optional
@@ -91,6 +97,7 @@ def coadd(
     Returns
     -------
     Coadd
+        The exposure on the grid, and what went into it.
 
     Raises
     ------

@@ -56,6 +56,7 @@ def convolve_many(
     Parameters
     ----------
     exposures : sequence of Exposure
+        Of any shapes.
     kernels : sequence of MatchingKernel
         As many.
     convolver : FFT, optional
@@ -64,6 +65,7 @@ def convolve_many(
     Returns
     -------
     list of Exposure
+        Convolved, in the order of the exposures.
 
     Raises
     ------

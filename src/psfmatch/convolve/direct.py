@@ -23,7 +23,9 @@ class Direct:
 
     Parameters
     ----------
-    edge, exclude
+    edge : {"renormalize", "nan"}
+        See `FFT`.
+    exclude : tuple of str
         See `FFT`.
     """
 

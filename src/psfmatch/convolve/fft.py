@@ -112,6 +112,7 @@ class FFT:
         planes : Planes
             Of floats, floats (or None) and integers.
         kernel : MatchingKernel
+            What they are convolved with.
         box : Box
             The pixels' place in the kernel's frame.
         bits : Bits

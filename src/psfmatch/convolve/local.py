@@ -414,7 +414,8 @@ def _negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:
 
 def _thinned(positions: FloatArray) -> FloatArray:
     """Some of the positions of a block, its ends among them."""
-    return positions[np.unique(np.linspace(0, positions.size - 1, SAMPLES).round().astype(int))]
+    result: FloatArray = positions[np.unique(np.linspace(0, positions.size - 1, SAMPLES).round().astype(int))]
+    return result
 
 
 def _added(total: Any, image: Any) -> Any:

@@ -79,7 +79,8 @@ class StackedKernels:
         running = np.pad(images.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         (low_y, high_y), (low_x, high_x) = self.stack.y.reach(0), self.stack.x.reach(0)
         rows = (running[:, high_y] - running[:, low_y]).astype(self.dtype)
-        return rows[:, :, high_x] - rows[:, :, low_x]
+        result: FloatArray = rows[:, :, high_x] - rows[:, :, low_x]
+        return result
 
     def convolve(self, cut: FloatArray, batch: Sequence[int], floor: FloatArray) -> FloatArray:
         """Convolve a cut; in double precision where rounding errors would exceed 1e-6 of the floor."""

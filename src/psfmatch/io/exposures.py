@@ -264,7 +264,7 @@ def _squared(error: NDArray[Any]) -> NDArray[Any]:
     """Variance from errors: infinity where the error is zero."""
     variance = np.square(error)
     variance[error == 0] = np.inf
-    return variance
+    return np.asarray(variance)
 
 
 def _mask(part: _Plane, format: str | None) -> Mask:

@@ -136,7 +136,7 @@ def _check_sizes(hdus: fits.HDUList, size: int) -> None:
 
 
 def _bytes(hdu: Any) -> int:
-    return math.prod(hdu.shape) * abs(int(hdu.header["BITPIX"])) // 8
+    return int(math.prod(hdu.shape) * abs(int(hdu.header["BITPIX"])) // 8)
 
 
 def is_image(hdu: Any) -> bool:

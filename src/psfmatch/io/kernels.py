@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
@@ -27,6 +27,9 @@ from psfmatch.io.fits import native, open_fits
 from psfmatch.io.headers import box_cards, put_cards
 from psfmatch.kernel import MatchingKernel
 from psfmatch.quality import Quality
+
+if TYPE_CHECKING:
+    from psfmatch.match import Matched
 
 __all__ = [
     "basis_hdus",
@@ -122,6 +125,16 @@ def write_kernel(kernel: MatchingKernel, path: PathLike, *, overwrite: bool = Fa
 def read_kernel(path: PathLike) -> MatchingKernel:
     """Read a matching kernel, from a file of its own or from a matched exposure.
 
+    Parameters
+    ----------
+    path : path or str
+        A file of `write_kernel` or `write_matched`.
+
+    Returns
+    -------
+    MatchingKernel
+        In the pixels of the exposure.
+
     Raises
     ------
     FileNotFoundError
@@ -144,12 +157,33 @@ def read_kernel(path: PathLike) -> MatchingKernel:
 
 
 def correlation_hdus(correlation: NoiseCorrelation) -> list[Any]:
-    """The two HDUs ``NOISE`` and ``NOISE_WEIGHTS``, which `read_correlation` reads to the last bit."""
+    """A noise correlation as HDUs, which `read_correlation` reads to the last bit.
+
+    Parameters
+    ----------
+    correlation : NoiseCorrelation
+        Of the exposure that they are to follow.
+
+    Returns
+    -------
+    list of HDUs
+        ``NOISE`` and ``NOISE_WEIGHTS``.
+    """
     return basis_hdus("NOISE", correlation.basis, correlation.weights)
 
 
 def read_correlation(path: PathLike) -> NoiseCorrelation:
     """Read the noise correlation that an exposure or a coadd carries.
+
+    Parameters
+    ----------
+    path : path or str
+        A file with the HDUs of `correlation_hdus`.
+
+    Returns
+    -------
+    NoiseCorrelation
+        In the pixels of the exposure.
 
     Raises
     ------
@@ -170,6 +204,16 @@ def read_correlation(path: PathLike) -> NoiseCorrelation:
 def read_quality(path: PathLike) -> Quality:
     """Read the figures of merit that a matched exposure carries.
 
+    Parameters
+    ----------
+    path : path or str
+        A file of `write_matched`.
+
+    Returns
+    -------
+    Quality
+        As it was measured when the exposure was matched.
+
     Raises
     ------
     FileNotFoundError
@@ -185,7 +229,7 @@ def read_quality(path: PathLike) -> Quality:
         return Quality(*(native(rows[f.name.upper()]) for f in fields(Quality)))
 
 
-def summary_cards(matched: Any) -> dict[str, tuple[Any, str]]:
+def summary_cards(matched: Matched) -> dict[str, tuple[Any, str]]:
     """What came of a match, for the header: the outcome, and median (M) and worst (W) of every figure."""
     outcome = matched.solution.outcome
     cards: dict[str, tuple[Any, str]] = {"OUTCOME": (outcome.name, "how the solution of the kernel went")}
@@ -205,7 +249,7 @@ def summary_cards(matched: Any) -> dict[str, tuple[Any, str]]:
     return cards
 
 
-def put_statistics(header: fits.Header, matched: Any) -> None:
+def put_statistics(header: fits.Header, matched: Matched) -> None:
     """What the solver chose and measured, as cards ``STAT <name>``; arrays have no place there, NaN is left blank."""
     plain = {
         k: v for k, v in matched.solution.statistics.items() if isinstance(v, str | bool | int | float | np.number)

@@ -31,7 +31,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
@@ -45,6 +45,9 @@ from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
 from psfmatch.machine import forget, is_mapped
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
+
+if TYPE_CHECKING:
+    from psfmatch.match import Matched
 
 __all__ = ["exposure_output", "layered_output", "matched_output", "write_exposure", "write_matched"]
 
@@ -86,16 +89,18 @@ def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = Fals
     _write(exposure, path, lambda: _psf_hdus(exposure.psf), {}, overwrite=overwrite)
 
 
-def write_matched(matched: Any, path: PathLike, *, overwrite: bool = False) -> None:
+def write_matched(matched: Matched, path: PathLike, *, overwrite: bool = False) -> None:
     """Write a matched exposure with its kernel, target and figures of merit to one FITS file.
 
     Parameters
     ----------
     matched : Matched
         What `psfmatch.match` returns.
-    path, overwrite
+    path : path or str
         As in `write_exposure`, which also says what is raised.  `read_exposure`, `read_kernel`, `read_quality` and
         `read_psf` read their parts of the file back.
+    overwrite : bool
+        Replace a file that exists.
     """
 
     _write(matched.exposure, path, lambda: _match_hdus(matched), summary_cards(matched), overwrite=overwrite)
@@ -111,9 +116,11 @@ def exposure_output(
     ----------
     template : Exposure
         All but the pixels: of image, variance and mask only shape and dtype count, and they are not read.
-    path, overwrite
+    path : path or str
         As in `write_exposure`, which also says what is raised.  The space on the disk is taken at once, and the file
         gets its name at the end of the ``with``, or is removed if anything fails in it.
+    overwrite : bool
+        Replace a file that exists.
     more : sequence of HDUs
         That are to follow.
 
@@ -160,15 +167,22 @@ def layered_output(
 
 
 @contextmanager
-def matched_output(template: Any, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
+def matched_output(template: Matched, path: PathLike, *, overwrite: bool = False) -> Iterator[Planes]:
     """A file as `write_matched` writes it, whose planes are filled inside the ``with``: see `exposure_output`.
 
     Parameters
     ----------
     template : Matched
         All but the pixels of its exposure, whose PSF is the target.
-    path, overwrite
+    path : path or str
         As in `write_exposure`.
+    overwrite : bool
+        Replace a file that exists.
+
+    Yields
+    ------
+    Planes
+        As `exposure_output`.
     """
     summary = summary_cards(template)
     with _filled(template.exposure, path, lambda: _match_hdus(template), summary, {}, overwrite=overwrite) as out:
@@ -256,7 +270,7 @@ def _write_hdus(hdus: list[Any], out: IO[bytes]) -> None:
     every.writeto(out, checksum=tiles)
 
 
-class _PlaneHDU(fits.ImageHDU):
+class _PlaneHDU(fits.ImageHDU):  # type: ignore[misc]
     """An image whose checksum is made piece by piece, so that a mapped one does not come into memory as a whole."""
 
     def _calculate_datasum(self) -> Any:
@@ -339,7 +353,7 @@ def _psf_hdus(psf: PSF | None) -> list[Any]:
     return []
 
 
-def _match_hdus(matched: Any) -> list[Any]:
+def _match_hdus(matched: Matched) -> list[Any]:
     pair = basis_hdus("KERNEL", matched.kernel.basis, matched.kernel.weights)
     put_statistics(pair[0].header, matched)
     return [*pair, *_target_hdus(matched.exposure), quality_hdu(matched.quality)]

@@ -44,6 +44,11 @@ def read_psf_pair(
     center : {"auto", "centroid", "middle"} or (y, x)
         Where the source is in a stamp.
 
+    Returns
+    -------
+    PSFPair
+        The two models, and how the target's stamp lay on the science image's pixels.
+
     Raises
     ------
     FileNotFoundError, FormatError, PSFError, InputError

@@ -51,6 +51,7 @@ def read_psf(source: PathLike, *, format: str | None = None, pixel_scale: float 
     Returns
     -------
     PSF
+        In pixels of the image; positions are counted from 0.
 
     Raises
     ------

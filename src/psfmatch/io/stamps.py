@@ -31,6 +31,11 @@ def read_stamp(source: PathLike) -> Stamp | None:
     PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or CROTA2).
     Cards of the primary header count where the extension has none.
 
+    Parameters
+    ----------
+    source : path or str
+        A FITS file.
+
     Returns
     -------
     Stamp or None
@@ -120,7 +125,7 @@ def _matrix(header: fits.Header) -> FloatArray | None:
     if units[0] is None or units[1] is None or not abs(np.linalg.det(matrix)) > 0:
         return None
     matrix = np.diag([units[0], units[1]]) @ matrix
-    return matrix[::-1] if kinds[0] == "DEC" else matrix
+    return np.asarray(matrix[::-1] if kinds[0] == "DEC" else matrix)
 
 
 def _rotation(header: fits.Header, ratio: float) -> FloatArray:

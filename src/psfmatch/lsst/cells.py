@@ -33,6 +33,13 @@ class KernelCandidate(SpatialCellCandidate):
 
     ``science`` and ``target`` are the stamps as psfmatch has them.  The methods with Rubin's names return images in
     Rubin's orientation, mirrored in both axes (see `LinearCombinationKernel`).
+
+    Parameters
+    ----------
+    owner : SpatialCellSet
+        All candidates.
+    index : int
+        Which of them this is, from 0.
     """
 
     def __init__(self, owner: SpatialCellSet, index: int) -> None:
@@ -41,12 +48,12 @@ class KernelCandidate(SpatialCellCandidate):
     @property
     def science(self) -> FloatArray:
         """The PSF of the exposure (rows, columns)."""
-        return self._owner.cells.science[self._index]
+        return np.asarray(self._owner.cells.science[self._index])
 
     @property
     def target(self) -> FloatArray:
         """The PSF that is wished for."""
-        return self._owner.cells.target[self._index]
+        return np.asarray(self._owner.cells.target[self._index])
 
     def getId(self) -> int:
         """Its number, from 0."""
@@ -139,7 +146,17 @@ class KernelCandidate(SpatialCellCandidate):
 
 
 class SpatialCell:
-    """One cell: a label, a box, and at most one candidate."""
+    """One cell of the grid over the exposure.
+
+    Parameters
+    ----------
+    label : str
+        ``Cell 3x1`` for column 3 and row 1.
+    box : Box
+        The pixels that it covers.
+    candidates : list of KernelCandidate
+        At most one.
+    """
 
     def __init__(self, label: str, box: Box, candidates: list[KernelCandidate]) -> None:
         self._label, self._box, self._candidates = label, box, candidates

@@ -94,7 +94,8 @@ class Interpolated:
         nodes = field.on_grid(x=grid_x, y=grid_y)[0]
         hats_x = np.stack([np.interp(x, grid_x, row) for row in np.eye(grid_x.size)])
         hats_y = np.stack([np.interp(y, grid_y, row) for row in np.eye(grid_y.size)])
-        return hats_y.T @ nodes @ hats_x - field.on_grid(x=x, y=y)[0]
+        result: FloatArray = hats_y.T @ nodes @ hats_x - field.on_grid(x=x, y=y)[0]
+        return result
 
 
 def _one(kernel: MatchingKernel, j: int) -> MatchingKernel:

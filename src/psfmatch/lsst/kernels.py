@@ -15,7 +15,15 @@ __all__ = ["Extent2I", "LinearCombinationKernel"]
 
 
 class Extent2I(NamedTuple):
-    """Width ``x`` and height ``y``, in pixels."""
+    """The size of an image.
+
+    Parameters
+    ----------
+    x : int
+        Width, in pixels.
+    y : int
+        Height, in pixels.
+    """
 
     x: int
     y: int
@@ -68,12 +76,14 @@ class LinearCombinationKernel:
         """The coefficients, a list for each basis image: 1, x, y, x^2, xy, y^2, ...; empty lists without variation."""
         if not self.isSpatiallyVarying():
             return [[] for _ in self.kernel.basis]
-        return np.asarray(self.kernel.weights.coefficients).tolist()
+        values: list[list[float]] = np.asarray(self.kernel.weights.coefficients).tolist()
+        return values
 
     def getKernelParameters(self) -> list[float]:
         """The weights of a kernel that does not vary; at the centre of its box of one that does."""
         center = self.kernel.box.center
-        return self.kernel.weights.at(x=center.x, y=center.y)[:, 0].tolist()
+        values: list[float] = self.kernel.weights.at(x=center.x, y=center.y)[:, 0].tolist()
+        return values
 
     def image(self, *, x: float = 0.0, y: float = 0.0, normalize: bool = False) -> NDArray[np.float64]:
         """The kernel at a position, as an array (height, width), of unit sum if asked for."""

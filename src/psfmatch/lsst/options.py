@@ -34,6 +34,18 @@ def solver_from_config(config: Any, *, fwhm_at: Position | None = None) -> Alard
     ``stamps="float32"``, ``sum_rule="overwrite"`` (the kernel sum overwrites a coefficient after the fit), and
     ``min_cells=1`` (the spatial model is fitted however few cells there are).
 
+    Parameters
+    ----------
+    config : ModelPsfMatchConfig
+        Or one that has its fields.
+    fwhm_at : Position, optional
+        Where ``scaleByFwhm`` measures the FWHMs; default the centre.
+
+    Returns
+    -------
+    AlardLupton
+        For `psfmatch.match` and `psfmatch.matching_kernel`.
+
     Raises
     ------
     InputError

@@ -36,6 +36,11 @@ def DoubleGaussianPsf(width: int, height: int, sigma1: float, sigma2: float = 1.
     b : float
         Peak of the second Gaussian relative to the first.
 
+    Returns
+    -------
+    PSF
+        Sampled at pixel centres, of unit sum.
+
     Raises
     ------
     InputError
@@ -50,14 +55,40 @@ def DoubleGaussianPsf(width: int, height: int, sigma1: float, sigma2: float = 1.
 
 
 def SingleGaussianPsf(width: int, height: int, sigma: float) -> PSF:
-    """One circular Gaussian; see `DoubleGaussianPsf`."""
+    """One circular Gaussian.
+
+    Parameters
+    ----------
+    width, height : int
+        Sides of the stamp in pixels, odd.
+    sigma : float
+        Standard deviation in pixels.
+
+    Returns
+    -------
+    PSF
+        Sampled at pixel centres, of unit sum.
+
+    Raises
+    ------
+    InputError
+        If a side is even, or sigma is not positive.
+    """
     return DoubleGaussianPsf(width, height, sigma)
 
 
 def KernelPsf(image: ArrayLike | FloatArray) -> ImagePSF:
-    """A fixed image (rows, columns) of a point source, scaled to unit sum; odd-sized, the source at its centre.
+    """A fixed image of a point source, scaled to unit sum.
 
-    The image is what a star looks like in the exposure.
+    Parameters
+    ----------
+    image : array, shape (sy, sx)
+        What a star looks like in the exposure: odd-sized, the source at its centre.
+
+    Returns
+    -------
+    ImagePSF
+        The same everywhere.
 
     Raises
     ------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import FloatArray, Position
 from psfmatch.kernel import MatchingKernel
+from psfmatch.lsst.base import Struct, Task
 from psfmatch.lsst.cells import SpatialCellSet, unit_sums
 from psfmatch.lsst.config import ModelPsfMatchConfig
 from psfmatch.lsst.convolver import Interpolated
@@ -25,7 +25,7 @@ from psfmatch.match import Matched, measured_quality
 from psfmatch.psf import PSF, as_psf, with_size
 from psfmatch.solve import Solution
 
-__all__ = ["ModelPsfMatchTask", "NoKernelCandidatesError", "NoPsfError", "Struct"]
+__all__ = ["ModelPsfMatchTask", "NoKernelCandidatesError", "NoPsfError"]
 
 
 class NoKernelCandidatesError(MatchError):
@@ -36,14 +36,6 @@ class NoPsfError(PsfMatchError, RuntimeError):
     """The exposure has no PSF model."""
 
 
-class Struct(SimpleNamespace):
-    """Results by name."""
-
-    def getDict(self) -> dict[str, Any]:
-        """The same as a dictionary."""
-        return dict(vars(self))
-
-
 class _Fit(NamedTuple):
     """What `_solve` returns, in Rubin's order."""
 
@@ -52,12 +44,13 @@ class _Fit(NamedTuple):
     backgroundModel: FloatArray
 
 
-class ModelPsfMatchTask:
+class ModelPsfMatchTask(Task):
     """Match the PSF of an exposure to a model PSF.
 
     This is for those who know, or must agree with, Rubin's task: the same configuration, names and numbers, for
-    better and worse.  `psfmatch.match` does the same work without the oddities: there the kernel sum is part of the
-    fit instead of being written over a coefficient, no pixel of the stamps is lost, and edges are usable.
+    better and worse; an ``lsst.pipe.base.Task`` where that is installed.  `psfmatch.match` does the same work without
+    the oddities: there the kernel sum is part of the fit instead of being written over a coefficient, no pixel of the
+    stamps is lost, and edges are usable.
 
     Parameters
     ----------
@@ -65,8 +58,10 @@ class ModelPsfMatchTask:
         Default: ``ConfigClass()``.
     name : str, optional
         Of the task, and the last part of its logger's name.
+    parentTask : Task, optional
+        Whose subtask this is (``makeSubtask`` gives it).
     log : logging.Logger, optional
-        Default: ``psfmatch.lsst.<name>``.
+        Parent of the task's logger.  Default: ``psfmatch.lsst``.
     doNormalize : bool
         Convolve with the kernel scaled to unit sum at every pixel, as Rubin's task does, so that ``kernelSum`` does
         not scale the image.  If False, the image is convolved with the very kernel that is returned.
@@ -76,7 +71,7 @@ class ModelPsfMatchTask:
 
     Attributes
     ----------
-    metadata : dict of lists
+    metadata : TaskMetadata, or dict of lists
         What the last run noted about its basis.
     """
 
@@ -86,25 +81,21 @@ class ModelPsfMatchTask:
     def __init__(
         self,
         config: ModelPsfMatchConfig | None = None,
-        name: str | None = None,
-        log: logging.Logger | None = None,
         *,
+        name: str | None = None,
+        parentTask: Task | None = None,
+        log: logging.Logger | None = None,
         doNormalize: bool = True,
         convolver: Convolver | None = None,
     ) -> None:
-        self.config: Any = self.ConfigClass() if config is None else config
-        self.config.validate()
+        super().__init__(config, name=name, parentTask=parentTask, log=log or logging.getLogger("psfmatch.lsst"))
         self.kConfig: Any = self.config.kernel.active
-        self._name = name or self._DefaultName
-        self.log = log or logging.getLogger(f"psfmatch.lsst.{self._name}")
         self.doNormalize = doNormalize
         self.convolver: Convolver = convolver or Interpolated(planes=("variance",))
-        self.metadata: dict[str, list[Any]] = {}
         self._last: tuple[SpatialCellSet, Solution, LinearCombinationKernel] | None = None
 
-    def getName(self) -> str:
-        """The name of the task."""
-        return self._name
+    def _reduce_kwargs(self) -> dict[str, Any]:
+        return {**super()._reduce_kwargs(), "doNormalize": self.doNormalize, "convolver": self.convolver}
 
     def run(self, exposure: Exposure, referencePsfModel: PSF | ArrayLike, kernelSum: float = 1.0) -> Struct:
         """Match the PSF of an exposure to a model.
@@ -151,7 +142,9 @@ class ModelPsfMatchTask:
         self._warn_of_idle_options()
         built = self.buildCellSet(exposure, referencePsfModel)
         fit = self._solve(built.kernelCellSet, kernelSum)
-        self.metadata = basis_metadata(fit.spatialSolution)
+        notes = basis_metadata(fit.spatialSolution)
+        for key, values in notes.items():
+            self.metadata[key] = values
         kernel = fit.psfMatchingKernel.kernel
         convolved = self.convolver.convolve(exposure, kernel)
         if self.doNormalize:
@@ -169,7 +162,7 @@ class ModelPsfMatchTask:
             psfMatchedExposure=matched,
             psfMatchingKernel=fit.psfMatchingKernel,
             kernelCellSet=built.kernelCellSet,
-            metadata=self.metadata,
+            metadata=notes,
             referencePsfModel=built.referencePsfModel,
             matched=Matched(matched, kernel, quality, fit.spatialSolution),
         )

@@ -116,7 +116,7 @@ class Demand:
         science, target = self.science[:half].reshape(1, -1), self.target[:half].ravel()
         weight = wiener_weights(science, target, self._count, residual)[0][0]
         response = np.sqrt(self.science * self.target) / (self.science + weight)
-        return np.where(self.known, response, 0.0) / response[0, 0]
+        return np.asarray(np.where(self.known, response, 0.0) / response[0, 0])
 
     @cached_property
     def _count(self) -> FloatArray:

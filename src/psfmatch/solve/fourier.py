@@ -277,7 +277,7 @@ class _Grid:
         """The central ``size`` x ``size`` pixels of the images with these transforms."""
         half = size // 2
         whole = fft.irfft2(transforms, (self.side, self.side))
-        return np.roll(whole, (half, half), axis=(1, 2))[:, :size, :size].copy()
+        return np.asarray(np.roll(whole, (half, half), axis=(1, 2))[:, :size, :size].copy())
 
     def kernels(self, science: FloatArray, target: FloatArray, choice: _Choice) -> FloatArray:
         """The kernel of every cell, a few cells at a time."""
@@ -304,7 +304,7 @@ class _Spectra:
     def _inverse(self, strength: float) -> FloatArray:
         """``W / (|S^|^2 + strength max|S^|^2 P)``, times ``max|S^|^2``."""
         bottom = self.power + strength * self.grid.penalty
-        return self.grid.window / np.maximum(bottom, np.finfo(float).tiny)
+        return np.asarray(self.grid.window / np.maximum(bottom, np.finfo(float).tiny))
 
     def quotient(self, strength: float) -> Any:
         """The transforms of the kernels."""

@@ -61,7 +61,7 @@ class Window:
         u = frequency / self.cutoff
         if inner == outer:
             return (u <= outer).astype(float)
-        return 0.5 + 0.5 * np.cos(np.pi * np.clip((u - inner) / (outer - inner), 0.0, 1.0))
+        return np.asarray(0.5 + 0.5 * np.cos(np.pi * np.clip((u - inner) / (outer - inner), 0.0, 1.0)))
 
 
 def penalty_power(penalty: Any, fy: FloatArray, fx: FloatArray, side: int) -> FloatArray:
@@ -70,8 +70,8 @@ def penalty_power(penalty: Any, fy: FloatArray, fx: FloatArray, side: int) -> Fl
         return np.ones((fy.size, fx.size))
     if isinstance(penalty, str):
         laplacian = 4.0 - 2.0 * np.cos(2.0 * np.pi * fy) - 2.0 * np.cos(2.0 * np.pi * fx)
-        return laplacian ** (2 if penalty == "laplacian" else 4)
+        return np.asarray(laplacian ** (2 if penalty == "laplacian" else 4))
     operator = np.asarray(penalty, float)
     if max(operator.shape) > side:
         raise InputError(f"Fourier penalty of shape {operator.shape}: larger than the {side} px of the padded stamps")
-    return np.abs(fft.rfft2(operator, (side, side))) ** 2
+    return np.asarray(np.abs(fft.rfft2(operator, (side, side))) ** 2)

@@ -152,7 +152,7 @@ class Factored:
     def kernel(self, cross: FloatArray, kernel_sum: float | None = None) -> FloatArray:
         """The solution for one right side, of a given sum where one is asked for."""
         if kernel_sum is None:
-            return self.solve(cross[None])[0]
+            return np.asarray(self.solve(cross[None])[0])
         free, response = self.solve(np.stack([cross, np.ones_like(cross)]))
         return np.asarray(free + (kernel_sum - free.sum()) / response.sum() * response)
 

@@ -130,7 +130,7 @@ def choose_size(equations: PixelEquations, strength: float, tolerance: float) ->
     known: dict[int, float] = {}
     for size in TRIAL_SIZES:
         if size > cap:
-            return cap
+            return int(cap)
         trial = equations.cropped(size)
         known[size] = trial.residual(trial.solve(strength))
         if known[size] <= EASY:

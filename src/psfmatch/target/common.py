@@ -142,7 +142,29 @@ def common_target(
 def target_cost(
     psfs: Inputs, target: PSF | ArrayLike, *, tolerance: float = 1e-3, max_noise_gain: float | None = None
 ) -> tuple[TargetCost, ...]:
-    """What a target costs each of the inputs; parameters and errors as of `common_target`."""
+    """What a target costs each of the inputs.
+
+    Parameters
+    ----------
+    psfs : sequence, or mapping from names, of PSF, array or Exposure
+        As of `common_target`.
+    target : PSF or array
+        The target; a stamp has the shape (sy, sx).
+    tolerance : float
+        The residual that counts as reached.
+    max_noise_gain : float, optional
+        As of `common_target`.
+
+    Returns
+    -------
+    tuple of TargetCost
+        One for each input, in their order.
+
+    Raises
+    ------
+    InputError, PSFError
+        As `common_target`.
+    """
     limits = Limits.of(tolerance, max_noise_gain)
     views, wanted = views_of(psfs), as_psf(target)
     spectra = Spectra.of(views)

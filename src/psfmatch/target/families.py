@@ -88,7 +88,7 @@ def _lowest(stamp: FloatArray, side: int, frequency: FloatArray) -> FloatArray:
     angle = np.arange(ANGLES)[:, None] * np.pi / ANGLES
     polar = [side * frequency * np.sin(angle), side * frequency * np.cos(angle)]
     values = map_coordinates(transform / transform[0, 0], polar, order=3, mode="grid-wrap")
-    return np.maximum(0.0, values.min(axis=0))
+    return np.asarray(np.maximum(0.0, values.min(axis=0)))
 
 
 def ladders(family: str, views: Sequence[View], side: int) -> list[Ladder]:

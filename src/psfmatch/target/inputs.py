@@ -187,4 +187,4 @@ class Spectra:
 
 def power_spectrum(stamp: FloatArray, side: int) -> FloatArray:
     """The squared transform on a grid of ``side`` x ``side``, at the frequencies of the half plane."""
-    return (np.abs(fft.rfft2(stamp, (side, side))) ** 2).ravel()
+    return np.asarray((np.abs(fft.rfft2(stamp, (side, side))) ** 2).ravel())

@@ -42,6 +42,7 @@ def warp(
     exposure : Exposure
         With a celestial WCS.
     grid : Grid
+        The pixels to warp to.
     box : Box, optional
         The part of the grid that is wanted; default all of it.
     interpolation : Interpolation, optional

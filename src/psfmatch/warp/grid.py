@@ -15,6 +15,7 @@ from psfmatch.warp.transform import celestial
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
+    from astropy.wcs.wcsapi import BaseHighLevelWCS
 
 __all__ = ["Grid", "outline"]
 
@@ -39,7 +40,7 @@ class Grid:
         If the WCS is of another kind, or there are no pixels.
     """
 
-    wcs: Any
+    wcs: BaseHighLevelWCS
     shape: tuple[int, int]
 
     def __post_init__(self) -> None:
@@ -152,7 +153,7 @@ class Grid:
         return self if box == self.box else Grid(_cut(self.wcs, where), box.shape)
 
 
-def _cut(wcs: Any, where: tuple[slice, slice]) -> Any:
+def _cut(wcs: BaseHighLevelWCS, where: tuple[slice, slice]) -> BaseHighLevelWCS:
     from astropy.wcs import WCS
     from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
 
@@ -192,12 +193,12 @@ def _on(wcs: WCS, exposure: Exposure) -> FloatArray:
     return np.stack([np.asarray(v, float) for v in wcs.world_to_pixel(sky)])
 
 
-def _vectors(wcs: Any, x: FloatArray, y: FloatArray) -> FloatArray:
+def _vectors(wcs: BaseHighLevelWCS, x: FloatArray, y: FloatArray) -> FloatArray:
     """Unit vectors (3, n) in ICRS."""
     return np.asarray(celestial(wcs).pixel_to_world(x, y).icrs.cartesian.xyz.value)
 
 
-def _scale(wcs: Any, x: float, y: float) -> float:
+def _scale(wcs: BaseHighLevelWCS, x: float, y: float) -> float:
     """Arcseconds a pixel: the root of the area of the pixel at a position."""
     right, left, up, down = _vectors(wcs, np.array([x + 0.5, x - 0.5, x, x]), np.array([y, y, y + 0.5, y - 0.5])).T
     area = float(np.linalg.norm(np.cross(right - left, up - down)))

@@ -70,6 +70,7 @@ class Interpolation(ABC):
         Returns
         -------
         array, shape (n, 2 order)
+            Of unit sum.
 
         Raises
         ------
@@ -82,14 +83,23 @@ class Interpolation(ABC):
         t = f[:, None] - np.arange(1.0 - self.order, self.order + 1.0)
         weights = np.sinc(t) * self.window(t)
         weights[np.equal(np.mod(t, 1.0), 0.0) & (t != 0.0)] = 0.0  # np.sinc leaves 4e-17 there
-        return weights / weights.sum(axis=1, keepdims=True)
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
 class Lanczos(Interpolation):
     """A sinc under the main lobe of a wider one, ``sinc(t / order)`` (Duchon 1979, J. Appl. Meteorol. 18, 1016).
 
-    The parameters are those of `Interpolation`.  See `Kaiser`, the default of `warp`, for what it costs in accuracy.
+    See `Kaiser`, the default of `warp`, for what it costs in accuracy.
+
+    Parameters
+    ----------
+    order : int
+        See `Interpolation`.
+    mask_share : float
+        See `Interpolation`.
+    exclude : tuple of str
+        See `Interpolation`.
     """
 
     order: int = 4
@@ -118,7 +128,11 @@ class Kaiser(Interpolation):
 
     Parameters
     ----------
-    order, mask_share, exclude
+    order : int
+        See `Interpolation`.
+    mask_share : float
+        See `Interpolation`.
+    exclude : tuple of str
         See `Interpolation`.
     beta : float, optional
         The larger, the more of the highest frequencies is lost and the less of all others is changed.  Default

@@ -141,12 +141,12 @@ def _odd(matrix: FloatArray, shape: tuple[int, int]) -> tuple[int, int]:
 def _interpolated(stamp: FloatArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
     """A stamp at offsets (n,) from its central pixel."""
     along_y, along_x = (_sinc(d, n) for d, n in zip((dy, dx), stamp.shape, strict=True))
-    return np.einsum("nx,nx->n", along_y @ stamp, along_x)
+    return np.asarray(np.einsum("nx,nx->n", along_y @ stamp, along_x))
 
 
 def _sinc(offset: FloatArray, count: int) -> FloatArray:
     """The weights of ``count`` pixels about the origin: shape (n, count)."""
     t = offset[:, None] - (np.arange(count) - count // 2)
-    return (
+    return np.asarray(
         np.sinc(t) * np.i0(BETA * np.sqrt(np.maximum(0.0, 1.0 - (t / REACH) ** 2))) / np.i0(BETA) * (np.abs(t) < REACH)
     )

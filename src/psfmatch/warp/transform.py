@@ -6,13 +6,16 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, Position, as_positions, frozen
+
+if TYPE_CHECKING:
+    from astropy.wcs.wcsapi import BaseHighLevelWCS
 
 __all__ = ["Affine", "PixelMap", "Transform", "celestial", "determinants"]
 
@@ -40,7 +43,12 @@ class Transform:
 
     @classmethod
     def between(
-        cls, from_wcs: Any, to_wcs: Any, *, from_origin: Position = ORIGIN, to_origin: Position = ORIGIN
+        cls,
+        from_wcs: BaseHighLevelWCS,
+        to_wcs: BaseHighLevelWCS,
+        *,
+        from_origin: Position = ORIGIN,
+        to_origin: Position = ORIGIN,
     ) -> Transform:
         """By way of the sky.
 
@@ -92,8 +100,8 @@ class Transform:
 
         Returns
         -------
-        x, y : array, shape (n,)
-            NaN where a position has none.
+        tuple of two arrays, shape (n,)
+            x and y; NaN where a position has none.
         """
         return self.forward(*as_positions(x, y))
 
@@ -136,8 +144,8 @@ class Affine:
 class _Sky:
     """Pixels of one WCS in pixels of another."""
 
-    from_wcs: Any
-    to_wcs: Any
+    from_wcs: BaseHighLevelWCS
+    to_wcs: BaseHighLevelWCS
     from_origin: Position
     to_origin: Position
 
@@ -157,7 +165,7 @@ class _Sky:
         return found[0] + self.to_origin.x, found[1] + self.to_origin.y
 
 
-def celestial(wcs: Any) -> Any:
+def celestial(wcs: BaseHighLevelWCS) -> BaseHighLevelWCS:
     """A WCS of two pixel axes and the sky, with astropy's high-level interface, without bounds to its pixels.
 
     Raises
