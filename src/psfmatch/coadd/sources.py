@@ -17,7 +17,8 @@ import numpy as np
 
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
-from psfmatch.io import files_of_exposure, read_exposure
+from psfmatch.io import read_exposure
+from psfmatch.io.exposures import files_of_exposure
 from psfmatch.machine import is_mapped
 from psfmatch.psf import PSF
 

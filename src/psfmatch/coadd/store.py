@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
-from psfmatch.io import atomic_output
+from psfmatch.io.files import atomic_output
 
 __all__ = ["Store"]
 

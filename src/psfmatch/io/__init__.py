@@ -1,7 +1,6 @@
 """Reading and writing: exposures, PSF models, kernels, noise and figures of merit."""
 
-from psfmatch.io.exposures import files_of_exposure, read_exposure
-from psfmatch.io.files import atomic_output
+from psfmatch.io.exposures import read_exposure
 from psfmatch.io.kernels import correlation_hdus, read_correlation, read_kernel, read_quality, write_kernel
 from psfmatch.io.outputs import exposure_output, layered_output, matched_output, write_exposure, write_matched
 from psfmatch.io.pairs import read_psf_pair
@@ -9,10 +8,8 @@ from psfmatch.io.psfs import read_psf
 from psfmatch.io.stamps import read_stamp
 
 __all__ = [
-    "atomic_output",
     "correlation_hdus",
     "exposure_output",
-    "files_of_exposure",
     "layered_output",
     "matched_output",
     "read_correlation",

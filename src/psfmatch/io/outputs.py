@@ -150,10 +150,16 @@ def layered_output(
 
     Parameters
     ----------
-    template, path, overwrite, more
+    template : Exposure
+        As of `exposure_output`.
+    path : path or str
         As of `exposure_output`.
     layers : mapping of str to array
         The names of the extensions, and arrays of which only shape and dtype count.
+    overwrite : bool
+        Replace a file that exists.
+    more : sequence of HDUs
+        That are to follow.
 
     Yields
     ------
