@@ -10,8 +10,8 @@ from psfmatch.cli import main
 ROOMS = {
     "match": "Matching", "exposure": "Exposures and masks", "io": "Reading and writing", "psf": "PSF models",
     "stamps": "Stamps", "target": "Common targets", "solve": "Solvers", "convolve": "Convolution", "kernel": "Kernels",
-    "quality": "Quality", "warp": "Resampling", "coadd": "Coadds", "noise": "Noise", "fields": "Smooth fields",
-    "geometry": "Geometry", "errors": "Errors",
+    "quality": "Quality", "inspection": "Inspecting files", "warp": "Resampling", "coadd": "Coadds",
+    "noise": "Noise", "fields": "Smooth fields", "geometry": "Geometry", "errors": "Errors",
 }  # fmt: skip
 
 

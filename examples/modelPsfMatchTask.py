@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from psfmatch import Exposure, PsfMatchError, convolve, read_exposure, write_matched
+from psfmatch.display import load_debug
 from psfmatch.kernel import MatchingKernel
 from psfmatch.lsst import ModelPsfMatchConfig, ModelPsfMatchTask, SingleGaussianPsf, Struct
 
@@ -70,13 +71,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-t", "--template", type=Path, help="exposure with the PSF to match to")
     parser.add_argument("-s", "--science", type=Path, help="exposure to be matched")
     parser.add_argument("-o", "--output", type=Path, help="FITS file to write the matched exposure to")
-    parser.add_argument("-d", "--debug", action="store_true", help="log more, diagnose the fit, and save pictures")
+    parser.add_argument(
+        "-d",
+        "--debug",
+        action="store_true",
+        help="log more, diagnose the fit, save pictures, and show what debug.py asks for",
+    )
     parser.add_argument("--pictures", type=Path, default=Path("."), help="where the pictures go")
     args = parser.parse_args(arguments)
     if (args.template is None) != (args.science is None):
         print("give both --template and --science, or neither", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO if args.debug else logging.ERROR, format="%(name)s: %(message)s")
+
+    if args.debug:
+        try:
+            load_debug()
+        except PsfMatchError as error:
+            print(error, file=sys.stderr)
 
     config = ModelPsfMatchConfig()
     config.kernel.active.scaleByFwhm = False

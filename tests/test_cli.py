@@ -19,7 +19,7 @@ from psfmatch.io.exposures import FORMATS
 
 PSFEX = Path(__file__).parent / "data" / "DECam_00154912_12_psfcat.psf"
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
-VERBS = {"coadd", "match", "kernel", "apply", "target", "demo", "config"}
+VERBS = {"coadd", "match", "kernel", "apply", "check", "target", "inspect", "plot", "report", "demo", "config"}
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_psfex_model_that_a_pattern_catches_is_left_out(run, image, tmp_path):
     model.write_bytes(PSFEX.read_bytes())
     result = run("match", model, image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert f"warning: {model}: a PSFEx model and no image; left out" in result.stderr
+    assert f"warning: {model}: a PSF model and no image; left out" in result.stderr
     assert (tmp_path / "out" / "frame-matched.fits").exists()
     assert run("match", model, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "one.fits").exit_code == 2
 

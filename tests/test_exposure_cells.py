@@ -70,7 +70,8 @@ def test_a_new_plane_never_takes_a_bit_that_pixels_use():
         ({"mask": np.zeros(SHAPE)}, "dtype float64"),
         ({"mask": np.zeros((8, 5), int)}, "does not fit"),
         ({"box": Box(0, 0, 8, 5)}, "Box"),
-        ({"psf": np.ones((3, 3))}, "psf of type"),
+        ({"psf": "moffat.fits"}, "psfmatch.read_psf reads files"),
+        ({"psf": {"fwhm": 3}}, "of type dict is no PSF"),
     ],
 )
 def test_planes_that_do_not_belong_together_are_refused(options, sentence):

@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from psfmatch.cells import SpatialCellSet
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.fields import Field
@@ -27,9 +28,10 @@ from psfmatch.io import (
     write_matched,
 )
 from psfmatch.kernel import MatchingKernel
+from psfmatch.match import read_matched
 from psfmatch.psf import BasisPSF, FunctionPSF, ImagePSF, MoffatPSF
 from psfmatch.quality import Quality
-from psfmatch.solve.solution import Outcome
+from psfmatch.solve.solution import Outcome, Solution
 
 SHAPE = (31, 22)
 BOX = Box.from_shape(SHAPE, y0=-12, x0=2047)
@@ -61,12 +63,26 @@ def make_exposure(**changes):
     return Exposure(**{**fields, **changes})
 
 
+def make_cells():
+    """Three cells and one without a PSF; the science stamps vary, the target's do not, and neither fills its frame."""
+    science = np.zeros((3, 13, 13))
+    science[:, 3:10, 4:9] = rng.uniform(0.1, 1.0, (3, 7, 5))
+    target = np.broadcast_to(np.pad(rng.uniform(0.1, 1.0, (11, 11)), 1), science.shape)
+    return SpatialCellSet(
+        BOX.grown(8, 9), (8, 9), np.array([2050.0, 2059.5, 2066.0]), np.array([-7.0, 0.5, 11.0]), science, target,
+        (3.1, np.nan), ((2041.0, -15.0, "no star near"),),
+    )  # fmt: skip
+
+
 def make_matched():
     kernel = MatchingKernel(rng.normal(size=(3, 5, 7)), Field(rng.normal(size=(3, 6)), BOX))
     quality = Quality(*rng.uniform(size=(8, 4)))
-    solution = SimpleNamespace(
-        outcome=Outcome.OK, statistics={"order": 2, "condition_number": 1.5e3, "missing": np.nan, "sigmas": np.ones(3)}
-    )
+    statistics = {
+        "order": 2, "condition_number": 1.5e3, "missing": np.nan, "sigmas": (0.7, 1.5, 3.0),
+        "used": np.array([True, False, True]),
+        "frontier": rng.normal(size=(4, 3)), "background": np.zeros(0), "advice": "Take " + 30 * "more " + "of it.",
+    }  # fmt: skip
+    solution = Solution(kernel, Outcome.OK, make_cells(), statistics)
     target = MoffatPSF(fwhm=3.0, beta=3.5, ellipticity=0.2, angle=20.0)
     return SimpleNamespace(exposure=make_exposure(psf=target), kernel=kernel, quality=quality, solution=solution)
 
@@ -173,7 +189,7 @@ def test_a_missing_tail_is_noticed(tmp_path):
     with fits.open(tmp_path / "m.fits") as hdus:
         end = hdus["VARIANCE"].fileinfo()["hdrLoc"]
     (tmp_path / "m.fits").write_bytes((tmp_path / "m.fits").read_bytes()[:end])
-    with pytest.raises(FormatError, match="2 of 7 extensions"):
+    with pytest.raises(FormatError, match="2 of 11 extensions"):
         read_exposure(tmp_path / "m.fits")
 
 
@@ -276,3 +292,39 @@ def test_threads_do_not_disturb_each_other(tmp_path):
         for back in pool.map(work, range(8)):
             assert_same(back, exposure)
     assert warnings.filters == filters
+
+
+def test_cells_and_notes_are_read_back(tmp_path):
+    matched = make_matched()
+    write_matched(matched, tmp_path / "m.fits")
+    back, cells = read_matched(tmp_path / "m.fits"), matched.solution.cells
+    found = back.solution.cells
+    assert (found.box, found.cell_shape, found.skipped) == (cells.box, cells.cell_shape, cells.skipped)
+    np.testing.assert_array_equal([found.x, found.y], [cells.x, cells.y])
+    assert found.fwhm[0] == 3.1
+    assert np.isnan(found.fwhm[1])
+    for name in ("science", "target"):
+        mine, theirs = getattr(found, name), getattr(cells, name)
+        np.testing.assert_allclose(mine, theirs[:, 1:-1, 1:-1], rtol=1e-7)  # a rim of zeros is not kept
+    assert back.solution.outcome is Outcome.OK
+    notes = back.solution.statistics
+    assert notes["order"] == 2
+    assert np.isnan(notes["missing"])
+    assert notes["advice"] == matched.solution.statistics["advice"]
+    for name in ("sigmas", "used", "frontier"):
+        np.testing.assert_array_equal(notes[name], matched.solution.statistics[name])
+    np.testing.assert_array_equal(back.kernel.basis, matched.kernel.basis)
+    np.testing.assert_array_equal(back.quality.residual, matched.quality.residual)
+
+
+def test_files_without_cells(tmp_path):
+    write_exposure(make_exposure(psf=None), tmp_path / "e.fits")
+    with pytest.raises(FormatError, match="not an exposure matched by psfmatch"):
+        read_matched(tmp_path / "e.fits")
+    write_matched(make_matched(), tmp_path / "m.fits")
+    with fits.open(tmp_path / "m.fits") as hdus:
+        del hdus["CELLS"]
+        hdus[0].header["NEXTEND"] -= 1
+        hdus.writeto(tmp_path / "early.fits", checksum=True)
+    with pytest.raises(FormatError, match="to be matched again"):
+        read_matched(tmp_path / "early.fits")

@@ -216,8 +216,8 @@ def test_psf_files_that_are_none(tmp_path):
     assert caught.value.__cause__ is not None
     with pytest.raises(FormatError, match="no column PSF_MASK"):
         read_psf(image_file(tmp_path / "stamp.fits", gaussian((19, 15), 1.0)), format="psfex")
-    with pytest.raises(InputError, match="choose one of image, psfex"):
-        read_psf(PSFEX, format="piff")
+    with pytest.raises(InputError, match=r"choose one of .*psfex"):
+        read_psf(PSFEX, format="puff")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import logging
+import re
 import runpy
 from pathlib import Path
 
@@ -174,15 +175,17 @@ def test_before_the_fit_candidates_are_unknown():
     assert built.referencePsfModel.shape == candidate.target.shape == (41, 41)
 
 
-def test_rejected_candidates_are_bad():
+def test_rejected_candidates_are_bad(caplog):
     def stamp(x, y):
         return SingleGaussianPsf(41, 41, 3.5 if x > 200 else 1.6).stamps(x=x, y=y)[0]
 
     config = configuration(kernelSumClipping=True, maxKsumSigma=1.0, spatialKernelOrder=0)
-    cells = run(FunctionPSF(stamp, (41, 41)), SingleGaussianPsf(41, 41, 2.6), config=config).kernelCellSet
+    with caplog.at_level(logging.INFO, logger="psfmatch.lsst"):
+        cells = run(FunctionPSF(stamp, (41, 41)), SingleGaussianPsf(41, 41, 2.6), config=config).kernelCellSet
     bad = [candidate for candidate in cells if candidate.isBad()]
     assert bad
     assert len(bad) < len(cells)
+    assert f"({len(bad)} by the kernel sum)" in caplog.text
     visited = []
     cells.visitCandidates(visited.append)
     assert len(visited) == len(cells) - len(bad)
@@ -344,6 +347,7 @@ def test_diagnostic_of_a_bad_fit(capsys, caplog):
     assert "was written over it" in said
     assert "poorly constrained; lower the order (spatialKernelOrder)" in said
     assert "Each candidate offers 25 pixels for 27 basis images" in said
+    assert re.search(r"Background coefficients: -?\d[\d.e-]*, -?\d[\d.e-]*, -?\d[\d.e-]*\.\n", said)
     assert "Spatial model of the background: 12 candidates, 3 terms: well constrained." in said
     assert Outcome.SINGULAR.value in caplog.text
 

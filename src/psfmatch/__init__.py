@@ -17,13 +17,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from psfmatch.check import Check, Deviation, Verdict, check
     from psfmatch.coadd import ClippedMean, Coadd, CoaddInput, Combined, Mean, Median, Recipe, coadd, combine
     from psfmatch.convolve import FFT, Convolver, Direct, convolve, convolve_many
     from psfmatch.errors import FormatError, InputError, MatchError, PSFError, PsfMatchError, PsfMatchWarning
     from psfmatch.exposure import MASK_PLANES, Exposure, Mask, Planes
     from psfmatch.fields import Field
     from psfmatch.geometry import Box, Position
+    from psfmatch.inspection import FrameReport, PSFReport, inspect_file, inspect_psf
     from psfmatch.io import (
+        MaskConvention,
+        PSFFormat,
+        check_psf_format,
+        psf_formats,
         read_correlation,
         read_exposure,
         read_kernel,
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
         write_matched,
     )
     from psfmatch.kernel import MatchingKernel
-    from psfmatch.match import Matched, match, matching_kernel, planned_match
+    from psfmatch.match import Matched, match, matching_kernel, planned_match, read_matched
     from psfmatch.noise import NoiseCorrelation, aperture_variance, psf_flux_variance, weighted_variance
     from psfmatch.psf import (
         PSF,
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
         Clipping,
         Fourier,
         FreeForm,
+        Frontier,
         Outcome,
         Padding,
         Regularization,
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
         Solver,
     )
     from psfmatch.stamps import Stamp
+    from psfmatch.stars import HalfSplit, StarPSF, StarSelection, psf_from_stars
     from psfmatch.target import TargetCost, common_target, target_cost
     from psfmatch.warp import Grid, Interpolation, Kaiser, Lanczos, Transform, WarpedPSF, warp
 
@@ -72,29 +80,35 @@ __all__ = [
     "AlardLupton",
     "BasisPSF",
     "Box",
+    "Check",
     "ClippedMean",
     "Clipping",
     "Coadd",
     "CoaddInput",
     "Combined",
     "Convolver",
+    "Deviation",
     "Direct",
     "DoubleGaussianPSF",
     "Exposure",
     "Field",
     "FormatError",
     "Fourier",
+    "FrameReport",
     "FreeForm",
+    "Frontier",
     "FunctionPSF",
     "GaussianPSF",
     "Grid",
     "GridPSF",
+    "HalfSplit",
     "ImagePSF",
     "InputError",
     "Interpolation",
     "Kaiser",
     "Lanczos",
     "Mask",
+    "MaskConvention",
     "MatchError",
     "Matched",
     "MatchingKernel",
@@ -104,6 +118,8 @@ __all__ = [
     "NoiseCorrelation",
     "Outcome",
     "PSFError",
+    "PSFFormat",
+    "PSFReport",
     "Padding",
     "Planes",
     "Position",
@@ -115,23 +131,33 @@ __all__ = [
     "Solution",
     "Solver",
     "Stamp",
+    "StarPSF",
+    "StarSelection",
     "TargetCost",
     "Transform",
+    "Verdict",
     "WarpedPSF",
     "aperture_variance",
+    "check",
+    "check_psf_format",
     "coadd",
     "combine",
     "common_target",
     "convolve",
     "convolve_many",
+    "inspect_file",
+    "inspect_psf",
     "match",
     "matching_kernel",
     "measure_quality",
     "planned_match",
     "psf_flux_variance",
+    "psf_formats",
+    "psf_from_stars",
     "read_correlation",
     "read_exposure",
     "read_kernel",
+    "read_matched",
     "read_psf",
     "target_cost",
     "warp",
@@ -143,20 +169,24 @@ __all__ = [
 
 # The rooms of these names, as the type checker reads them above.
 _NAMES = {
+    "check": "Check Deviation Verdict check",
     "coadd": "ClippedMean Coadd CoaddInput Combined Mean Median Recipe coadd combine",
     "convolve": "FFT Convolver Direct convolve convolve_many",
     "errors": "FormatError InputError MatchError PSFError PsfMatchError PsfMatchWarning",
     "exposure": "MASK_PLANES Exposure Mask Planes",
     "fields": "Field",
     "geometry": "Box Position",
-    "io": "read_correlation read_exposure read_kernel read_psf write_exposure write_kernel write_matched",
+    "inspection": "FrameReport PSFReport inspect_file inspect_psf",
+    "io": "MaskConvention PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel read_psf "
+    "write_exposure write_kernel write_matched",
     "kernel": "MatchingKernel",
-    "match": "Matched match matching_kernel planned_match",
+    "match": "Matched match matching_kernel planned_match read_matched",
     "noise": "NoiseCorrelation aperture_variance psf_flux_variance weighted_variance",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
-    "solve": "PCA AlardLupton Clipping Fourier FreeForm Outcome Padding Regularization Solution Solver",
+    "solve": "PCA AlardLupton Clipping Fourier FreeForm Frontier Outcome Padding Regularization Solution Solver",
     "stamps": "Stamp",
+    "stars": "HalfSplit StarPSF StarSelection psf_from_stars",
     "target": "TargetCost common_target target_cost",
     "warp": "Grid Interpolation Kaiser Lanczos Transform WarpedPSF warp",
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, check_type
 from psfmatch.geometry import Box, FloatArray, frozen
-from psfmatch.psf import PSF, ImagePSF
+from psfmatch.models import as_psf
+from psfmatch.nddata import Uncertainty, negatives, uncertainty_of, unit_of, variance_of
+from psfmatch.notebook import card, thumbnail
+from psfmatch.psf import PSF
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
@@ -62,8 +67,6 @@ class Mask:
         bits = sorted(planes.values())
         if len(set(bits)) != len(bits) or (bits and not 0 <= bits[0] <= bits[-1] < 63):
             raise InputError(f"mask planes {planes}: every plane needs a bit of its own, 0 to 62")
-        if bits and bits[-1] >= 8 * array.dtype.itemsize:
-            raise InputError(f"mask planes {planes}: an array of {array.dtype} has no bit {bits[-1]}; widen it")
         object.__setattr__(self, "array", frozen(_native(array)))
         object.__setattr__(self, "planes", MappingProxyType(planes))
 
@@ -156,7 +159,8 @@ class Exposure:
         Default: nothing set.
     box : Box, optional
         The pixels' place in the parent frame.  Default: the first pixel is (0, 0).
-    psf : PSF, optional
+    psf : PSF or object, optional
+        Whatever `psfmatch.models.as_psf` takes for a PSF.
         The model of the science PSF, in the coordinates of the parent frame.
     wcs : astropy.wcs.WCS, optional
         In pixels of *this* image (the first pixel is 0, 0).
@@ -207,11 +211,10 @@ class Exposure:
         if box.shape != shape:
             raise InputError(f"{box} has shape {box.shape}, the image {shape}")
         object.__setattr__(self, "box", box)
-        if self.psf is not None and not isinstance(self.psf, PSF):
-            raise InputError(
-                f"psf of type {type(self.psf).__name__}: give a PSF model "
-                "(of a stamp: psfmatch.ImagePSF(array); from a file: psfmatch.read_psf)"
-            )
+        if isinstance(self.psf, str | PathLike):
+            raise InputError(f"psf {os.fspath(self.psf)!r}: give a PSF model; psfmatch.read_psf reads files and words")
+        if self.psf is not None:
+            object.__setattr__(self, "psf", as_psf(self.psf, pixel_scale=self.pixel_scale, wcs=self.wcs))
 
         if self.wcs is not None and not hasattr(self.wcs, "pixel_to_world_values"):
             raise InputError(f"wcs of type {type(self.wcs).__name__}: give one with astropy's interface (APE 14)")
@@ -257,51 +260,108 @@ class Exposure:
     def from_nddata(cls, data: NDData, *, psf: PSF | None = None, box: Box | None = None) -> Exposure:
         """From astropy ``NDData`` or ``CCDData``, whatever kind of uncertainty it has.
 
-        A boolean mask becomes the plane BAD; ``CCDData.flags`` of integers, where given, become the mask planes.
-        A two-dimensional stamp in ``data.psf`` becomes an `ImagePSF` unless ``psf`` is given.
+        A boolean mask becomes the plane BAD; one of integers, or ``CCDData.flags`` where given, becomes the mask
+        planes, named as ``meta["mask_planes"]`` says.  ``data.psf``, a model or a two-dimensional stamp, becomes the
+        PSF unless ``psf`` is given.
+
+        Raises
+        ------
+        InputError
+            If the data are no image, or the uncertainty is of no known kind or of another unit.
         """
-        mask = None
-        flags = getattr(data, "flags", None)
-        if flags is not None:
-            mask = Mask(np.asarray(flags), data.meta.get("mask_planes", MASK_PLANES))
-        elif data.mask is not None:
-            array = np.asarray(data.mask)
-            mask = Mask.from_bool(array) if array.dtype.kind == "b" else Mask(array)
-        stamp = getattr(data, "psf", None)
-        if psf is None and stamp is not None:
-            psf = stamp if isinstance(stamp, PSF) else ImagePSF(np.asarray(stamp))
         meta = dict(data.meta)
-        meta.pop("mask_planes", None)
+        planes = meta.pop("mask_planes", MASK_PLANES)
+        name, text = meta.pop("unit_name", None), str(data.unit or "")
+        unit = name if name and text == str(unit_of(name)) else text or None
+        flags = getattr(data, "flags", None)
+        array = np.asarray(data.mask if flags is None else flags)
+        mask = None
+        if flags is not None or data.mask is not None:
+            array = np.broadcast_to(array, np.shape(data.data))
+            mask = Mask.from_bool(array) if array.dtype.kind == "b" else Mask(array, planes)
+        psf = getattr(data, "psf", None) if psf is None else psf
         origin = meta.pop("box_origin", None)
         if box is None and origin is not None:
             box = Box.from_shape(np.shape(data.data), y0=origin[0], x0=origin[1])
         return cls(
-            image=np.asarray(data.data), variance=_variance_of(data), mask=mask, box=box, psf=psf, wcs=data.wcs,  # type: ignore[arg-type]
-            unit=None if data.unit is None else str(data.unit), meta=meta,
+            image=np.asarray(data.data), variance=variance_of(data), mask=mask, box=box, psf=psf,  # type: ignore[arg-type]
+            wcs=getattr(data.wcs, "low_level_wcs", data.wcs), unit=unit, meta=meta,
         )  # fmt: skip
 
-    def to_ccddata(self) -> CCDData:
+    def to_ccddata(self, *, uncertainty: Uncertainty = "variance") -> CCDData:
         """As ``CCDData``: all planes in ``flags`` (names in ``meta["mask_planes"]``), ``mask`` where any is set.
 
-        The unit is ``adu`` where the exposure has none.  The PSF, where there is one, is realised at the centre.
-        The origin of the box goes to ``meta["box_origin"]``.
+        The PSF, where there is one, is realised at the centre.  The origin of the box goes to ``meta["box_origin"]``.
+        An exposure without a unit, or of one that astropy does not know, becomes dimensionless, since ``CCDData`` must
+        have a unit; its name goes to ``meta["unit_name"]``.
+
+        Parameters
+        ----------
+        uncertainty : {"variance", "std", "ivar"}
+            As ``VarianceUncertainty``, ``StdDevUncertainty`` or ``InverseVariance``.
         """
-        from astropy.nddata import CCDData, VarianceUncertainty
+        from astropy.nddata import CCDData
 
         stamp = None
         if self.psf is not None:
             stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
-        data = CCDData(
-            _copy(self.image),
-            unit=self.unit or "adu",
-            uncertainty=None if self.variance is None else VarianceUncertainty(_copy(self.variance)),
-            mask=self.mask.array != 0,
-            wcs=self.wcs,
-            psf=stamp,
-            meta={**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)},
-        )
+        parts = self._nddata_parts(uncertainty)
+        data = CCDData(**parts, unit=unit_of(self.unit), mask=self.mask.array != 0, psf=stamp)
         data.flags = _copy(self.mask.array)
         return data
+
+    def to_nddata(self, *, uncertainty: Uncertainty = "variance") -> NDData:
+        """As ``NDData``, from which `from_nddata` makes the same exposure.
+
+        The planes are the bits of ``mask`` (names in ``meta["mask_planes"]``), and ``psf`` is the model itself.
+
+        Parameters
+        ----------
+        uncertainty : {"variance", "std", "ivar"}
+            As in `to_ccddata`.
+        """
+        from astropy.nddata import NDData
+
+        unit = None if self.unit is None else unit_of(self.unit)
+        return NDData(**self._nddata_parts(uncertainty), unit=unit, mask=_copy(self.mask.array), psf=self.psf)
+
+    def _nddata_parts(self, uncertainty: Uncertainty) -> dict[str, Any]:
+        variance = None if self.variance is None else _copy(self.variance)
+        meta = {**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)}
+        if self.unit and str(unit_of(self.unit)) != self.unit:
+            meta["unit_name"] = self.unit
+        return {
+            "data": _copy(self.image),
+            "uncertainty": uncertainty_of(variance, uncertainty),
+            "wcs": self.wcs,
+            "meta": meta,
+        }
+
+    def __repr__(self) -> str:
+        return f"Exposure({', '.join(f'{name} {value}' if name else value for name, value in self._summary())})"
+
+    def _summary(self) -> list[tuple[str, str]]:
+        ny, nx = self.shape
+        rows = [("", f"{ny} x {nx} {self.image.dtype.name}{f' in {self.unit}' if self.unit else ''}")]
+        if (self.box.y0, self.box.x0) != (0, 0):
+            rows.append(("from", f"y={self.box.y0}, x={self.box.x0}"))
+        rows.append(("variance", "no" if self.variance is None else "yes"))
+        rows.append(("mask", repr(self.mask).partition(", ")[2].rstrip(")")))
+        rows.append(("PSF", "no" if self.psf is None else type(self.psf).__name__))
+        scale = self.pixel_scale
+        rows.append(("WCS", "no" if self.wcs is None else "yes" if scale is None else f"{scale:.4g} arcsec a pixel"))
+        return rows
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what there is, the pixels of each mask plane, and a thumbnail."""
+        rows = [(name or "image", value) for name, value in self._summary() if name != "mask"]
+        for name in self.mask.planes:
+            if count := int(np.count_nonzero(self.mask.any_of(name))):
+                rows.append((f"mask {name}", f"{count} px ({count / self.image.size:.2%})"))
+        picture = thumbnail(self.image, self.mask.any_of("NO_DATA"))
+        return card(
+            "Exposure", rows, picture=picture, says=f"Thumbnail of an image of {self.shape[1]} x {self.shape[0]} px"
+        )
 
 
 def _plane(values: ArrayLike, name: str) -> FloatArray:
@@ -327,42 +387,3 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
     return array if isinstance(base, np.memmap) else array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _variance_of(data: NDData) -> FloatArray | None:
-    from astropy.nddata import InverseVariance, StdDevUncertainty, VarianceUncertainty
-
-    uncertainty = data.uncertainty
-    if uncertainty is None:
-        return None
-    values = np.asarray(uncertainty.array)
-    if isinstance(uncertainty, StdDevUncertainty):
-        return values**2
-    if isinstance(uncertainty, VarianceUncertainty):
-        return values
-    if isinstance(uncertainty, InverseVariance):
-        return inverse(values)
-    raise InputError(
-        f"uncertainty of type {type(uncertainty).__name__}: give a standard deviation, variance or inverse variance"
-    )
-
-
-def inverse(weight: FloatArray) -> FloatArray:
-    """Variance from inverse variance: infinity where the weight is zero.
-
-    Raises
-    ------
-    InputError
-        If a weight is negative.
-    """
-    if negative := negatives(weight):
-        raise InputError(f"inverse variance is negative in {negative} pixels")
-    variance = np.full(weight.shape, np.inf, np.result_type(weight, np.float32))
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.divide(1.0, weight, out=variance, where=weight > 0)
-
-
-def negatives(values: FloatArray) -> int:
-    """How many values are negative, counted without a temporary plane where none is."""
-    with np.errstate(invalid="ignore"):
-        return int(np.count_nonzero(values < 0)) if np.fmin.reduce(values, axis=None) < 0 else 0

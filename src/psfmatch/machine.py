@@ -1,16 +1,18 @@
-"""The processors and the memory of the machine, and how libraries use them."""
+"""The processors and the memory of the machine, how libraries use them, and how long a step takes."""
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["forget", "is_mapped", "one_blas_thread", "processors"]
+__all__ = ["forget", "is_mapped", "one_blas_thread", "processors", "timed"]
 
 _lock = threading.Lock()
 _users = 0
@@ -20,6 +22,18 @@ _limit: Any = None
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def timed(step: str, room: str, about: str = "") -> Iterator[None]:
+    """Log how long a step took, under ``psfmatch.<room>``; the record has the fields ``step`` and ``seconds``."""
+    start = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - start
+    words = f"{about}: {step}" if about else step
+    logging.getLogger(f"psfmatch.{room}").info(
+        "%s in %.2f s", words, seconds, extra={"step": step, "seconds": round(seconds, 6)}
+    )
 
 
 @contextmanager

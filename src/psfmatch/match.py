@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,19 +16,20 @@ from psfmatch.convolve import Convolver, convolve
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box
-from psfmatch.io import read_psf
+from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
 from psfmatch.kernel import MatchingKernel
-from psfmatch.psf import PSF, ImagePSF, as_psf, with_size
+from psfmatch.machine import timed
+from psfmatch.psf import PSF, AnalyticPSF, ImagePSF, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
 from psfmatch.stamps import Stamp, paired
 
-__all__ = ["Matched", "match", "matching_kernel", "planned_match"]
+__all__ = ["Matched", "match", "matching_kernel", "planned_match", "read_matched"]
 
 log = logging.getLogger(__name__)
 
 LEAST_SUM, MOST_SUM = 0.5, 1.5
-Target = PSF | ArrayLike | str | PathLike[str]
+Target = PSF | ArrayLike | str | PathLike[str] | Callable[[float, float], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +72,9 @@ def match(
     ----------
     exposure : Exposure
         With its PSF model.
-    target : PSF, array, str or path
+    target : PSF, array, str, path or object
         The wished PSF: a model, a stamp (sy, sx), a file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (pixels)
-        or ``"gaussian:fwhm=1.2arcsec"`` (needs a WCS).
+        or ``"gaussian:fwhm=1.2arcsec"`` (needs a WCS); or whatever `psfmatch.models.as_psf` takes for a PSF.
     solver : Solver, optional
         Default `FreeForm`.
     convolver : Convolver, optional
@@ -96,9 +97,8 @@ def match(
         If the kernel cannot be solved (see ``throw``).
     """
     plan = planned_match(exposure, target, solver=solver, kernel_sum=kernel_sum, throw=throw)
-    start = time.perf_counter()
-    matched = convolve(exposure, plan.kernel, convolver=convolver)
-    log.info("convolved in %.2f s", time.perf_counter() - start)
+    with timed("convolved", "convolve"):
+        matched = convolve(exposure, plan.kernel, convolver=convolver)
     return replace(plan, exposure=matched.replace(psf=plan.exposure.psf))
 
 
@@ -141,11 +141,17 @@ def planned_match(
         raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
     if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
-    wanted = _target(target, exposure.pixel_scale)
-    start = time.perf_counter()
-    solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
-    log.info("solved in %.2f s", time.perf_counter() - start)
-    quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
+    wanted = read_psf(target, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
+    with timed("solved", "solve"):
+        solution = _solve(exposure.psf, wanted, exposure.box, solver, kernel_sum, throw)
+    asked = {
+        "target": _words(target),
+        "options": repr(FreeForm() if solver is None else solver),
+        "asked_sum": kernel_sum,
+    }
+    solution = replace(solution, statistics={**solution.statistics, **asked})
+    with timed("measured", "match"):
+        quality = measured_quality(solution, exposure.psf, wanted, exposure.box, kernel_sum)
     log.info("%r", quality)
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
     plan = exposure.replace(psf=with_size(wanted, max(exposure.psf.shape)), mask=mask)
@@ -235,10 +241,38 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
     return solution
 
 
-def _target(target: Target, pixel_scale: float | None) -> PSF:
-    if isinstance(target, str | Path | PathLike):
-        return read_psf(target, pixel_scale=pixel_scale)
-    return as_psf(target)
+def _words(target: Target) -> str:
+    """What was asked for, as it can be asked for again where it is a model."""
+    if isinstance(target, str | PathLike):
+        return str(target)
+    return repr(target) if isinstance(target, AnalyticPSF) else f"an image ({type(target).__name__})"
+
+
+def read_matched(path: str | PathLike[str]) -> Matched:
+    """Read back what `write_matched` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A matched exposure.
+
+    Returns
+    -------
+    Matched
+        As it was written, but for the stamps of the cells, which are of single precision, and the PSF, which is the
+        target's stamp.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is damaged, or is not a matched exposure.
+    """
+    outcome, notes = read_notes(path)
+    kernel = read_kernel(path)
+    solution = Solution(kernel, Outcome[outcome], read_cells(path), notes)
+    return Matched(read_exposure(path), kernel, read_quality(path), solution)
 
 
 def measured_quality(solution: Solution, science: PSF, target: PSF, box: Box, kernel_sum: float) -> Quality:

@@ -9,7 +9,7 @@ import numpy as np
 from psfmatch.errors import PSFError
 from psfmatch.geometry import FloatArray
 
-__all__ = ["SIGMA_TO_FWHM", "adaptive_moments", "fwhm", "moments_fwhm"]
+__all__ = ["SIGMA_TO_FWHM", "adaptive_moments", "ellipse", "fwhm", "moments_fwhm"]
 
 SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -86,6 +86,20 @@ def moments_fwhm(stamp: FloatArray) -> float:
     """The FWHM of the Gaussian with the stamp's adaptive moments: ``2.355 det^(1/4)`` (pixels)."""
     xx, xy, yy = adaptive_moments(stamp)
     return float(SIGMA_TO_FWHM * (xx * yy - xy * xy) ** 0.25)
+
+
+def ellipse(stamp: FloatArray) -> tuple[float, float]:
+    """Ellipticity ``1 - b/a`` and direction of the long axis, in degrees from +x towards +y, by the adaptive moments.
+
+    Raises
+    ------
+    PSFError
+        If the moments do not converge.
+    """
+    xx, xy, yy = adaptive_moments(stamp)
+    half, radius = 0.5 * (xx + yy), float(np.hypot(0.5 * (xx - yy), xy))
+    ratio = max(half - radius, 0.0) / (half + radius)
+    return float(1.0 - np.sqrt(ratio)), float(0.5 * np.rad2deg(np.arctan2(2.0 * xy, xx - yy)))
 
 
 def fwhm(stamp: FloatArray, *, oversampling: int = 8) -> float:

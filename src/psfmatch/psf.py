@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.fields import Field
-from psfmatch.geometry import FloatArray, as_positions, frozen, odd_shape, resized
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen, odd_shape, resized
 from psfmatch.moments import SIGMA_TO_FWHM
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "ImagePSF",
     "MoffatPSF",
     "Sampling",
-    "as_psf",
     "check_stamp",
 ]
 
@@ -85,6 +84,11 @@ class PSF(ABC):
     @property
     def measured(self) -> NDArray[np.bool_] | None:
         """Which pixels of the stamps are measured, rather than filled up with zeros; None: all."""
+        return None
+
+    @property
+    def field(self) -> Box | None:
+        """The positions for which a varying model was made; elsewhere it is extrapolated.  None: not known."""
         return None
 
     def _shape(self, shape: tuple[int, int] | None) -> tuple[int, int]:
@@ -495,6 +499,10 @@ class BasisPSF(PSF):
     def shape(self) -> tuple[int, int]:
         return self.basis.shape[1], self.basis.shape[2]
 
+    @property
+    def field(self) -> Box:
+        return self.weights.box
+
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
         weights = self.weights.at(x=px, y=py)
@@ -537,6 +545,11 @@ class GridPSF(PSF):
     @property
     def shape(self) -> tuple[int, int]:
         return self.images.shape[2], self.images.shape[3]
+
+    @property
+    def field(self) -> Box:
+        low, high = (np.floor([self.y[0], self.x[0]]), np.ceil([self.y[-1], self.x[-1]]) + 1)
+        return Box(*map(int, low), *map(int, high))
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
@@ -597,11 +610,6 @@ def _finish(stamps: FloatArray, x: FloatArray, y: FloatArray, shape: tuple[int, 
     if normalize:
         stamps = stamps / sums[:, None, None]
     return stamps if stamps.shape[1:] == shape else resized(stamps, shape)
-
-
-def as_psf(source: PSF | ArrayLike) -> PSF:
-    """A PSF model as it is; a two-dimensional stamp as an `ImagePSF`."""
-    return source if isinstance(source, PSF) else ImagePSF(np.asarray(source))
 
 
 def with_size(psf: PSF, size: int) -> PSF:

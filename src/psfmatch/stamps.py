@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.geometry import FloatArray, frozen
+from psfmatch.models import as_psf
 from psfmatch.prepare import Center, Placed, checked_image, padded, placed, placed_pair
 from psfmatch.psf import PSF, ImagePSF
 from psfmatch.stamp_noise import denoised, stamp_noise
@@ -146,7 +147,7 @@ def paired(
 def _as_stamp(source: PSF | ArrayLike | Stamp) -> Stamp:
     if isinstance(source, Stamp):
         return source
-    return Stamp(source if isinstance(source, PSF) else np.asarray(source))
+    return Stamp(np.asarray(source) if isinstance(source, np.ndarray | list | tuple) else as_psf(source))
 
 
 def _turn(science: Stamp, target: Stamp) -> tuple[float, bool]:

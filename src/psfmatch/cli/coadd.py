@@ -13,7 +13,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.match import _one_each, _stem
-from psfmatch.cli.settings import FORMAT_HELP, build, config_option, given, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, given, mask_planes_option, set_option
 
 if TYPE_CHECKING:
     from psfmatch.coadd import Row
@@ -26,7 +26,12 @@ __all__ = ["coadd"]
 @click.option(
     "--output", "-o", required=True, metavar="COADD.fits", type=click.Path(path_type=Path), help="The file to write."
 )
-@click.option("--psf", multiple=True, metavar="P", help="PSF of the images: once for all, or once for each.")
+@click.option(
+    "--psf",
+    multiple=True,
+    metavar="P",
+    help="PSF of the images: once for all, or once for each.  stars: made from the image's own.",
+)
 @click.option(
     "--target",
     "-t",
@@ -74,6 +79,7 @@ __all__ = ["coadd"]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A table with the columns name (of the file) and zero_point (magnitude of one unit).",
 )
+@mask_planes_option
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--patch", type=click.IntRange(min=64), show_default="1024", metavar="PX", help="Largest patch.")
 @click.option("--memory", type=float, show_default="2.0", metavar="GB", help="Most that each process takes.")
@@ -82,16 +88,16 @@ __all__ = ["coadd"]
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted run has left beside the output.")
 @set_option("solver", "recipe", "interpolation", "combine", "common_target", "grid")
 @config_option(
-    "output", "psf", "target", "grid", "combine", "order", "background", "scale", "zero_points", "format", "patch",
-    "memory", "workers", "scheduler", "overwrite",
+    "output", "psf", "target", "grid", "combine", "order", "background", "scale", "zero_points", "mask_planes",
+    "format", "patch", "memory", "workers", "scheduler", "overwrite",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")
 @verb
 def coadd(
     console: Console, /, images: Sequence[Path], output: Path, psf: Sequence[str], target: str, grid: str | None,
     combine: str | None, order: str | None, background: str | None, scale: str | None, zero_points: Path | None,
-    format_: str | None, patch: int | None, memory: float | None, workers: int | None, scheduler: str | None,
-    resume: bool, settings: Sequence[str], config: dict[str, Any], overwrite: bool,
+    mask_planes: str | None, format_: str | None, patch: int | None, memory: float | None, workers: int | None,
+    scheduler: str | None, resume: bool, settings: Sequence[str], config: dict[str, Any], overwrite: bool,
 ) -> int:  # fmt: skip
     """Match all IMAGEs to one PSF, bring them to one grid, and combine them.
 
@@ -130,10 +136,11 @@ def coadd(
     where = grid if grid not in (None, "auto") else parts["grid"] or "auto"
     method = parts["combine"] or psfmatch.ClippedMean()
     points = {} if zero_points is None else _zero_points(zero_points)
+    belongs = {"format": format_, "mask_planes": mask_planes}
     inputs = [
         psfmatch.CoaddInput(
             image, name=_stem(image), zero_point=points.get(image.name, points.get(_stem(image))),
-            options={key: value for key, value in (("psf", model), ("format", format_)) if value is not None},
+            options={key: value for key, value in {**belongs, "psf": model}.items() if value is not None},
         )
         for image, model in zip(images, _one_each("psf", psf, len(images)), strict=True)
     ]  # fmt: skip

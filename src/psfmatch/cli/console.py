@@ -13,13 +13,17 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "Console", "verb"]
+__all__ = ["BAD_INPUT", "NO_MATCH", "OK", "UNDECIDED", "Console", "verb"]
 
-OK, NO_MATCH, BAD_INPUT = 0, 1, 2
+OK, NO_MATCH, BAD_INPUT, UNDECIDED = 0, 1, 2, 3
+LOG = logging.getLogger("psfmatch.cli")
+USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
 def verb(function: Callable[..., int | None]) -> Callable[..., None]:
@@ -33,23 +37,34 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
     @click.option("--progress/--no-progress", default=None, help="Progress on stderr.  [default: on a terminal]")
     @click.option("-v", "--verbose", is_flag=True, help="Say more: what the solver chose, the log, and all warnings.")
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option(
+        "--log-json", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", callback=_appendable,
+        help="Append the log to FILE, a JSON object a line: time, level, logger, message, fields.",
+    )  # fmt: skip
     @click.option("--traceback", is_flag=True, help="Show where in the program an error arose.")
     @functools.wraps(function)
     def command(
-        *args: Any, as_json: bool, progress: bool | None, verbose: bool, quiet: bool, traceback: bool, **options: Any
-    ) -> None:
+        *args: Any, as_json: bool, progress: bool | None, verbose: bool, quiet: bool, log_json: Path | None,
+        traceback: bool, **options: Any,
+    ) -> None:  # fmt: skip
         console = Console(
             as_json=as_json,
             progress=sys.stderr.isatty() and not quiet if progress is None else progress,
             verbose=verbose,
             quiet=quiet,
             traceback=traceback,
+            log_json=log_json,
         )
-        code = OK
-        with console.logged(), console.guard() as failures:
-            code = function(console, *args, **options) or OK
+        code, name = OK, click.get_current_context().info_name
+        with console.logged():
+            start = time.perf_counter()
+            LOG.info("%s begins", name, extra={"command": name, "arguments": sys.argv[1:]})
+            with console.guard() as failures:
+                code = function(console, *args, **options) or OK
+            code = failures[0] if failures else code
+            seconds = round(time.perf_counter() - start, 6)
+            LOG.info("%s ends with %d", name, code, extra={"command": name, "exit_code": code, "seconds": seconds})
         if failures:
-            code = failures[0]
             console.result({"ok": False, "error": console.errors[-1]})
         sys.exit(code)
 
@@ -65,8 +80,11 @@ class Console:
     verbose: bool = False
     quiet: bool = False
     traceback: bool = False
+    log_json: Path | None = None
     warnings: list[str] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
+    _steps: Steps = field(default_factory=lambda: Steps())
+    _bar: Any = None
 
     def line(self, text: str = "") -> None:
         """A line on stdout, for people."""
@@ -76,7 +94,18 @@ class Console:
     def note(self, text: str) -> None:
         """A line on stderr."""
         if not self.quiet:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        """A line on stderr, above the progress bar where there is one."""
+        if self._bar is None:
             click.echo(text, err=True)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def seconds(self) -> dict[str, float]:
+        """How long each step took since this was asked last."""
+        return self._steps.taken()
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns on stdout: words to the left, numbers to the right; in colour and no wider than a terminal on one."""
@@ -120,7 +149,11 @@ class Console:
             columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
             with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
                 task = bar.add_task("", total=total, completed=-1)
-                yield lambda name: bar.update(task, advance=1, description=name)
+                self._bar = bar
+                try:
+                    yield lambda name: bar.update(task, advance=1, description=name)
+                finally:
+                    self._bar = None
 
     @contextmanager
     def pace(self, what: str, unit: str, size: float) -> Iterator[Callable[[int, int], None]]:
@@ -154,22 +187,33 @@ class Console:
             columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
                 task = bar.add_task("")
-                yield lambda done, of: bar.update(task, completed=done, total=of, description=words(done, of))
+                self._bar = bar
+                try:
+                    yield lambda done, of: bar.update(task, completed=done, total=of, description=words(done, of))
+                finally:
+                    self._bar = None
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """With ``--verbose``, what the package logs goes to stderr; else nowhere: the verbs say what matters."""
-        logger = logging.getLogger("psfmatch")
-        handler = logging.StreamHandler() if self.verbose else logging.NullHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        level = logger.level
-        logger.addHandler(handler)
+        """What the package logs goes to stderr with ``--verbose``, to the file of ``--log-json``, else nowhere.
+
+        How long the steps took is kept in any case (`seconds`).
+        """
+        logger, level = logging.getLogger("psfmatch"), logging.getLogger("psfmatch").level
+        handlers: list[logging.Handler] = [self._steps]
         if self.verbose:
-            logger.setLevel(logging.INFO)
+            handlers.append(Lines(self._say))
+        if self.log_json is not None:
+            handlers.append(JsonLines(self.log_json))
+        for handler in handlers:
+            logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
         try:
             yield
         finally:
-            logger.removeHandler(handler)
+            for handler in handlers:
+                logger.removeHandler(handler)
+                handler.close()
             logger.setLevel(level)
 
     @contextmanager
@@ -195,13 +239,15 @@ class Console:
                     sentence = f"{about}: {sentence}"
                 codes.append(NO_MATCH if isinstance(error, MatchError) else BAD_INPUT)
                 self.errors.append({"type": type(error).__name__, "message": sentence})
-                click.echo(f"error: {sentence}", err=True)
+                LOG.error(sentence, extra={"type": type(error).__name__})
+                self._say(f"error: {sentence}")
             finally:
                 for warning in caught:
                     if issubclass(warning.category, PsfMatchWarning) or self.verbose:
                         text = f"{about}: {warning.message}" if about else str(warning.message)
                         if text not in self.warnings:
                             self.warnings.append(text)
+                            LOG.warning(text, extra={"type": warning.category.__name__})
                             self.note(f"warning: {text}")
 
 
@@ -218,6 +264,68 @@ def pace_words(done: int, left: int, of: int, seconds: float, unit: str, size: f
     ahead = left * seconds / done
     value, name = (ahead, "s") if ahead < 90 else (ahead / 60, "min") if ahead < 5400 else (ahead / 3600, "h")
     return f", {size * done / of / seconds:.2g} {unit}/s" + (f", {value:.0f} {name} left" if left else "")
+
+
+def _appendable(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """The file of ``--log-json``, if it can be written."""
+    if path is not None:
+        try:
+            path.open("a", encoding="utf-8").close()
+        except OSError as error:
+            raise click.BadParameter(f"{path}: {error.strerror}", context) from error
+    return path
+
+
+class Lines(logging.Handler):
+    """Messages for people; what the console says itself is left to it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != LOG.name:
+            self._say(record.getMessage())
+
+
+class JsonLines(logging.FileHandler):
+    """One JSON object a line, appended and flushed: time (UTC), level, logger, message, and the record's own fields."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return json.dumps(
+            {
+                "time": moment.replace("+00:00", "Z"), "level": record.levelname, "logger": record.name,
+                "message": record.getMessage(), "fields": _plain(_fields(record)),
+            },
+            allow_nan=False,
+        )  # fmt: skip
+
+
+class Steps(logging.Handler):
+    """Adds up the seconds of the steps that are logged (`psfmatch.machine.timed`)."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._seconds: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        step = getattr(record, "step", None)
+        if step is not None:
+            self._seconds[step] = self._seconds.get(step, 0.0) + getattr(record, "seconds", 0.0)
+
+    def taken(self) -> dict[str, float]:
+        """The seconds of every step; the sums begin anew."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What was given as ``extra``."""
+    return {key: value for key, value in vars(record).items() if key not in USUAL}
 
 
 def _sentence(error: Exception) -> str:

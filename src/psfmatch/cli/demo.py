@@ -107,7 +107,8 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
     console.result(
         {
             "command": "demo", "ok": code == OK, "target": TARGET, "target_fwhm": TARGET_FWHM, "seconds": seconds,
-            "picture": picture, "images": {name: _values(result) for name, result in results.items()},
+            "picture": picture, "steps": console.seconds(),
+            "images": {name: _values(result) for name, result in results.items()},
         }
     )  # fmt: skip
     return code
@@ -183,7 +184,7 @@ def _draw(results: Sequence[Result], path: Path) -> Path | None:
     pairs = [
         BeforeAfter(r.title, r.exposure, r.matched.exposure, r.star, r.after, target_fwhm=TARGET_FWHM) for r in results
     ]
-    before_after(pairs).savefig(path, dpi=100)
+    before_after(pairs).savefig(path, dpi=160)
     return path
 
 

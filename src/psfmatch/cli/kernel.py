@@ -71,7 +71,7 @@ def kernel(
 ) -> int:  # fmt: skip
     """Solve for the kernel that turns SCIENCE_PSF into TARGET_PSF, and write it to a FITS file.
 
-    Each PSF is a file (PSFEx, or a FITS stamp) or words.  The stamps may be of even or odd size, with the source
+    Each PSF is a file (FITS stamps, PSFEx, Piff ...) or words.  The stamps may be of even or odd size, with the source
     anywhere, and on pixels of different sizes and orientations; the kernel is in the science image's pixels.
     `psfmatch apply` convolves images with it.
 
@@ -83,20 +83,27 @@ def kernel(
       psfmatch kernel image.psf moffat:fwhm=5,beta=3.5 --shape 2046 4094 -o kernel.fits
     """
     import psfmatch
+    from psfmatch.machine import timed
     from psfmatch.match import measured_quality
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
     solver = build(config, settings, "solver")["solver"]
-    pair = psfmatch.io.read_psf_pair(
-        science, target, science_scale=science_scale, target_scale=target_scale, science_angle=science_angle,
-        target_angle=target_angle, center=center,
-    )  # fmt: skip
-    models = pair.science, pair.target
-    box = psfmatch.Box(0, 0, shape[1], shape[0]) if shape else None
-    solution = psfmatch.matching_kernel(*models, box=box, solver=solver, throw=throw)
-    quality = measured_quality(solution, *models, box or psfmatch.Box(0, 0, 1, 1), 1.0)
-    psfmatch.io.write_kernel(solution.kernel, output, overwrite=overwrite)
+    with console.steps(3) as step:
+        step("reading the PSFs")
+        pair = psfmatch.io.read_psf_pair(
+            science, target, science_scale=science_scale, target_scale=target_scale, science_angle=science_angle,
+            target_angle=target_angle, center=center,
+        )  # fmt: skip
+        models = pair.science, pair.target
+        box = psfmatch.Box(0, 0, shape[1], shape[0]) if shape else None
+        step("solving")
+        with timed("solved", "solve"):
+            solution = psfmatch.matching_kernel(*models, box=box, solver=solver, throw=throw)
+        step("measuring")
+        with timed("measured", "match"):
+            quality = measured_quality(solution, *models, box or psfmatch.Box(0, 0, 1, 1), 1.0)
+        psfmatch.io.write_kernel(solution.kernel, output, overwrite=overwrite)
     good = solution.outcome.ok
     print_quality(console, {"": quality})
     print_outcomes(console, {"": solution})
@@ -104,6 +111,6 @@ def kernel(
         console.note(f"error: {solution.message} (written all the same)")
     console.line(f"wrote {output}")
     stamps = {name: getattr(pair, name) for name in ("pixel_scale", "target_scale", "rotation", "mirrored")}
-    values = {"command": "kernel", "ok": good, "output": str(output), **stamps}
+    values = {"command": "kernel", "ok": good, "output": str(output), "steps": console.seconds(), **stamps}
     console.result({**values, **solution_values(solution, quality)})
     return OK if good else NO_MATCH

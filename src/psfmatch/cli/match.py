@@ -15,7 +15,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.figures import print_outcomes, print_quality, solution_values
-from psfmatch.cli.settings import FORMAT_HELP, build, config_option, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, mask_planes_option, set_option
 
 if TYPE_CHECKING:
     from psfmatch.exposure import Exposure
@@ -28,7 +28,12 @@ PLANES = ("psf", "weight", "variance", "mask")
 
 @click.command(short_help="Give images the PSF of your choice.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
-@click.option("--psf", multiple=True, metavar="P", help="The image's PSF: a file, or words.  Default: found beside it.")
+@click.option(
+    "--psf",
+    multiple=True,
+    metavar="P",
+    help="The image's PSF: a file, words, or stars (made from its own).  Default: found beside it.",
+)
 @click.option("--target", "-t", required=True, metavar="T", help="The PSF it shall have: a file, or words.")
 @click.option(
     "--output",
@@ -40,18 +45,25 @@ PLANES = ("psf", "weight", "variance", "mask")
 @click.option("--weight", multiple=True, metavar="FILE", help="Inverse variance of the pixels.")
 @click.option("--variance", multiple=True, metavar="FILE", help="Variance of the pixels.")
 @click.option("--mask", multiple=True, metavar="FILE", help="Mask of the pixels.")
+@mask_planes_option
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--kernel-sum", type=float, default=1.0, show_default=True, help="The factor by which flux is scaled.")
 @set_option("solver", "convolver")
 @config_option(
-    "psf", "target", "output", "weight", "variance", "mask", "format", "kernel_sum", "memmap", "overwrite", "throw"
-)
+    "psf", "target", "output", "weight", "variance", "mask", "mask_planes", "format", "kernel_sum", "memmap",
+    "overwrite", "throw",
+)  # fmt: skip
 @click.option(
     "--memmap/--no-memmap",
     default=None,
     help="Leave the pixels in the files and convolve strip by strip, in little memory, to the same result.  Default: "
     "where the image's file is larger than an eighth of the memory.  Compressed files are still read as a whole.",
 )
+@click.option(
+    "--debug", "-d", is_flag=True,
+    help="Import debug.py from the Python path, as Rubin's tasks do, and show what it asks for: in DS9 where one runs, "
+    "in windows, or as PNG files beside the output.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace output files that exist.")
 @click.option(
     "--throw/--no-throw",
@@ -60,9 +72,9 @@ PLANES = ("psf", "weight", "variance", "mask")
 )
 @verb
 def match(
-    console: Console, /, images: Sequence[Path], target: str, output: str, format_: str | None, kernel_sum: float,
-    settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool, throw: bool,
-    **planes: Sequence[str],
+    console: Console, /, images: Sequence[Path], target: str, output: str, mask_planes: str | None, format_: str | None,
+    kernel_sum: float, settings: Sequence[str], config: dict[str, Any], memmap: bool | None, overwrite: bool,
+    throw: bool, debug: bool, **planes: Sequence[str],
 ) -> int:  # fmt: skip
     """Match the PSF of each IMAGE to one target PSF.
 
@@ -78,6 +90,7 @@ def match(
     Examples:
       psfmatch match image.fits --psf image.psf -t gaussian:fwhm=1.4arcsec -o matched.fits
       psfmatch match image.fits --weight image.weight.fits --psf image.psf -t moffat:fwhm=5,beta=3.5 -o out.fits
+      psfmatch match image.fits --psf stars -t moffat:fwhm=5,beta=3.5 -o matched.fits
       psfmatch match *.fits -t moffat:fwhm=5,beta=3.5 -o matched/
       psfmatch match image.fits --psf image.psf -t deep.psf -o out.fits --set solver.order=2
 
@@ -89,7 +102,10 @@ def match(
       negative flux  sum of the kernel's negative pixels
     """
     import psfmatch
+    from psfmatch.display import load_debug, show
 
+    if debug:
+        load_debug()
     parts = build(config, settings, "solver", "convolver")
     several = len(images) > 1
     images = _without_psfs(images)
@@ -107,7 +123,9 @@ def match(
                 step(f"{image.name}: reading")
                 belongs = dict(zip(PLANES, given, strict=True))
                 mapped = _is_large(image) if memmap is None else memmap
-                exposure = psfmatch.read_exposure(image, format=format_, memmap=mapped, **belongs)
+                exposure = read_with_psf(
+                    console, report, image, mask_planes=mask_planes, format=format_, memmap=mapped, **belongs
+                )
                 step(f"{image.name}: matching")
                 matched = psfmatch.planned_match(
                     exposure, target, solver=parts["solver"], kernel_sum=kernel_sum, throw=throw
@@ -115,6 +133,8 @@ def match(
                 step(f"{image.name}: convolving and writing")
                 out.parent.mkdir(parents=True, exist_ok=True)
                 _convolve(exposure, matched, out, parts["convolver"], mapped=mapped, overwrite=overwrite)
+                if debug:
+                    console.note(_shown(show(matched, before=exposure, folder=out.parent)))
                 good = matched.solution.outcome.ok
                 matches[_stem(image)] = matched
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
@@ -125,6 +145,7 @@ def match(
                 code = max(code, failure[0])
                 report["error"] = console.errors[-1]
             report["seconds"] = time.perf_counter() - begin
+            report["steps"] = console.seconds()
     print_quality(console, {name: matched.quality for name, matched in matches.items()})
     print_outcomes(console, {name: matched.solution for name, matched in matches.items()})
     if console.verbose:
@@ -139,16 +160,38 @@ def match(
     return code
 
 
+def _shown(count: int) -> str:
+    if count:
+        return f"debug display: {count} frames"
+    return "debug display: debug.py asks for nothing (display, and one of displaySpatialCells, displayCandidates ...)"
+
+
+def read_with_psf(
+    console: Console, report: dict[str, Any], image: Path, *, psf: str | None, **options: Any
+) -> Exposure:
+    """The exposure; of a PSF made from its stars, it is said how good that is."""
+    import psfmatch
+    from psfmatch.io.exposures import FROM_STARS
+
+    if psf != FROM_STARS:
+        return psfmatch.read_exposure(image, psf=psf, **options)
+    exposure = psfmatch.read_exposure(image, **options)
+    made = psfmatch.psf_from_stars(exposure)
+    console.line(f"{image.name}: {made}")
+    report["psf_from_stars"] = made.values
+    return exposure.replace(psf=made.psf)
+
+
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
-    """Of several files, those that hold more than a PSFEx model: what a pattern catches beside the images."""
+    """Of several files, those that hold more than a PSF model: what a pattern catches beside the images."""
     from psfmatch.errors import PsfMatchWarning
-    from psfmatch.io.psfex import is_only_a_model
+    from psfmatch.io.psfs import is_only_a_model
 
     models = [image for image in images if is_only_a_model(image)] if len(images) > 1 else []
     if len(models) == len(images):
         return images
     for model in models:
-        warnings.warn(f"{model}: a PSFEx model and no image; left out", PsfMatchWarning, stacklevel=2)
+        warnings.warn(f"{model}: a PSF model and no image; left out", PsfMatchWarning, stacklevel=2)
     return [image for image in images if image not in models]
 
 
@@ -164,13 +207,15 @@ def _is_large(image: Path) -> bool:
 def _convolve(exposure: Exposure, plan: Matched, out: Path, convolver: Any, *, mapped: bool, overwrite: bool) -> None:
     """Convolve an exposure as planned, and write it: strip by strip into the file, or as a whole."""
     import psfmatch
+    from psfmatch.machine import timed
 
     convolver = psfmatch.FFT() if convolver is None else convolver
     if mapped and isinstance(convolver, psfmatch.FFT):
-        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes:
+        with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes, timed("convolved", "convolve"):
             psfmatch.convolve(exposure, plan.kernel, convolver=replace(convolver, out=planes))
         return
-    matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
+    with timed("convolved", "convolve"):
+        matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
     psfmatch.io.write_matched(replace(plan, exposure=matched), out, overwrite=overwrite)
 
 
@@ -209,8 +254,8 @@ def output_paths(images: Sequence[Path], output: str, *, several: bool, overwrit
 
 
 def _stem(image: Path) -> str:
-    """The file's name without what says that it is FITS."""
-    return re.sub(r"\.fits?(\.(gz|fz|bz2|xz))?$", "", image.name, flags=re.IGNORECASE)
+    """The file's name without what says of which kind it is."""
+    return re.sub(r"\.(fits?(\.(gz|fz|bz2|xz))?|asdf|json)$", "", image.name, flags=re.IGNORECASE)
 
 
 def _one_each(name: str, values: Sequence[str], count: int) -> list[str | None]:

@@ -15,7 +15,7 @@ import click
 
 from psfmatch.cli.options import REQUIRED, is_record, object_of, options_of, words_of
 
-__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "given", "set_option"]
+__all__ = ["CLASSES", "FORMAT_HELP", "build", "config_option", "given", "mask_planes_option", "set_option"]
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -31,8 +31,14 @@ CLASSES: Mapping[str, Mapping[str, str]] = {
 }
 
 FORMAT_HELP = (
-    "What the values of the mask mean, where the file does not say: decam, des, hst, jwst or rubin; or plain "
-    "(whatever is not 0 is bad, and nothing beside the image is read)."
+    "The frame's format, where the file's content misleads: rubin, lsst-images, decam, des, hst, jwst, roman, sdss, "
+    "casu, legacypipe, ccddata, generic; or plain (the first image, and nothing beside it)."
+)
+mask_planes_option = click.option(
+    "--mask-planes",
+    metavar="TABLE",
+    help="What the values of the mask mean, where the file does not say: a known convention (decam, des, jwst, hst, "
+    'plain ...), or a TOML file with kind = "bits" (or "codes") and a table [planes] such as 0 = "BAD".',
 )
 
 

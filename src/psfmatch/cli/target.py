@@ -27,7 +27,10 @@ OUTLIER = 1.1
 
 @click.command(short_help="The best common target, and what it costs each input.")
 @click.argument("sources", nargs=-1, required=True, metavar="IMAGE_OR_PSF...")
-@click.option("--psf", multiple=True, metavar="PSF", help="PSF of the images: once for all, or once for each.")
+@click.option(
+    "--psf", multiple=True, metavar="PSF",
+    help="PSF of the images: once for all, or once for each.  stars: made from the image's own.",
+)  # fmt: skip
 @click.option(
     "--family",
     show_default="moffat",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from os import PathLike, fspath
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from psfmatch.exposure import MASK_PLANES, Exposure
 from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.io import read_psf
 from psfmatch.machine import forget, one_blas_thread
-from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF, as_psf
+from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF
 
@@ -224,9 +225,9 @@ def _said(option: Any) -> str:
         return hashlib.sha256(repr(sorted(map(repr, option.items()))).encode()).hexdigest()[:16]
     if isinstance(option, partial):
         return f"{option.func.__qualname__} {option.args} {sorted(option.keywords.items())}"
-    if callable(option):
-        return str(getattr(option, "__qualname__", type(option).__qualname__))
-    psf = as_psf(option)
+    if isinstance(option, FunctionType):
+        return option.__qualname__
+    psf = read_psf(option)
     return f"{psf!r} {digest_of_psf(psf)}"
 
 
@@ -342,10 +343,10 @@ def _target(
         if words != "auto" and not words.startswith("auto:"):
             return read_psf(target, pixel_scale=grid.pixel_scale)
         search = partial(common_target, family=words.partition(":")[2] or "moffat")
-    elif callable(target):
+    elif isinstance(target, FunctionType | partial):
         search = target
     else:
-        return as_psf(target)
+        return read_psf(target, pixel_scale=grid.pixel_scale)
     known = None if store is None else _kept_target(store, sorted(opened))
     if known is not None:
         return known

@@ -16,8 +16,8 @@ from psfmatch.geometry import FloatArray
 
 __all__ = ["Axis", "Batch", "Blocks", "fast_length"]
 
-SHORTEST = 256
-KERNELS = 6
+SHORTEST = 320
+KERNELS = 8
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class Axis:
         longest = block or max(SHORTEST, KERNELS * kernel)
         if longest < 2 * kernel:
             raise InputError(f"FFT block={block} is less than twice the kernel's {kernel} px; take a larger block")
-        count = -(-length // (longest - kernel + 1))
-        side = fast_length(-(-length // count) + kernel - 1)
+        least = -(-length // (longest - kernel + 1))
+        sides = {count: fast_length(-(-length // count) + kernel - 1) for count in range(least, least + 4)}
+        side = min(sides.items(), key=lambda item: item[0] * item[1])[1]
         return cls(length, kernel, side, -(-length // (side - kernel + 1)), origin)
 
     @property

@@ -12,19 +12,21 @@ from psfmatch.convolve.arrays import from_device, namespace, native, to_device
 from psfmatch.convolve.blocks import Axis, Blocks
 from psfmatch.convolve.footprint import Bits, Edge, check_sizes
 from psfmatch.convolve.job import Job
-from psfmatch.convolve.local import LocalKernel, local_kernel
+from psfmatch.convolve.local import LocalKernel
+from psfmatch.convolve.polynomials import PolynomialKernel
+from psfmatch.convolve.splines import SplineKernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.geometry import Box, whole_number
 from psfmatch.kernel import MatchingKernel
-from psfmatch.machine import processors
+from psfmatch.machine import one_blas_thread, processors
 
 __all__ = ["FFT"]
 
 TOLERANCE = {4: 3e-7, 8: 1e-13}
-BATCH = 64
-STACKED = 8
+BATCH = 16
+STACKED = 16
 LARGEST_STACKED = 512
 
 
@@ -131,14 +133,15 @@ class FFT:
         types = Planes(*(None if plane is None else native(plane) for plane in planes))
 
         def local(images: MatchingKernel, tolerance: float, plane: Any, dtype: Any) -> LocalKernel:
-            return local_kernel(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
+            cls = SplineKernel if images.weights.kind == "spline" else PolynomialKernel
+            return cls(images, blocks, tolerance, xp, dtype, None if xp is np else plane.device)
 
-        tolerance = self._tolerance(types.image == xp.float64)
-        own = local(kernel, tolerance, planes.image, types.image)
-        squared = None
-        if planes.variance is not None:
-            tolerance = self.variance_tolerance
-            squared = local(kernel.squared(0.3 * tolerance), tolerance, planes.variance, types.variance)
+        with one_blas_thread():
+            own = local(kernel, self._tolerance(types.image == xp.float64), planes.image, types.image)
+            squared = None
+            if planes.variance is not None:
+                tolerance = self.variance_tolerance
+                squared = local(kernel.squared(0.3 * tolerance), tolerance, planes.variance, types.variance)
         out = self._outputs(planes, types)
         job = Job(blocks, planes, out, types, own, squared, kernel.support, bits, self.edge)
         if xp is np:
@@ -201,7 +204,7 @@ class FFT:
         types = Planes(*(None if p is None else native(p[0]) for p in planes))
         shape = len(exposures), *first.shape
         out = Planes(*(None if t is None else np.empty(shape, t) for t in types))
-        images = np.stack([kernel.stamps(x=0, y=0)[0] for kernel in kernels])
+        images = np.stack([np.tensordot(k.weights.coefficients[:, 0], k.basis, axes=1) for k in kernels])
         own = StackedKernels(images, stack, types.image)
         squared = StackedKernels(images**2, stack, types.variance) if noisy else None
         bits = Bits.of(masks[0], self.exclude)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import namespace
 
-__all__ = ["dilated"]
+__all__ = ["dilated", "places"]
 
-FEW = 40
+SPARSE = 1500
+"""Pixels for each flag that may be spread on its own."""
 
 
 def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
@@ -35,11 +36,12 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
     xp = namespace(flags)
     ky, kx = support.shape
     ny, nx = flags.shape[1] - ky + 1, flags.shape[2] - kx + 1
-    if not bool(xp.any(flags != 0)):
+    lit = flags != 0
+    if not bool(xp.any(lit)):
         return xp.zeros_like(flags[:, :ny, :nx])
     if support.all():
-        if xp is np and np.count_nonzero(flags) <= FEW * len(flags):
-            return _around_each(flags, ky, kx)
+        if xp is np and np.count_nonzero(lit) * SPARSE <= flags.size:
+            return _around_each(flags, lit, ky, kx)
         return _running_or(_running_or(flags, ky, ny, 1), kx, nx, 2)
     out = xp.zeros_like(flags[:, :ny, :nx])
     width, wide = 0, flags
@@ -51,10 +53,16 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
     return out
 
 
-def _around_each(flags: NDArray[Any], ky: int, kx: int) -> NDArray[Any]:
+def places(flags: Any) -> list[tuple[int, int, int]]:
+    """Where flags (n, ny, nx) are set: (plane, row, column)."""
+    _, ny, nx = flags.shape
+    return [(k // (ny * nx), k // nx % ny, k % nx) for k in namespace(flags).nonzero(flags.reshape((-1,)))[0].tolist()]
+
+
+def _around_each(flags: NDArray[Any], lit: NDArray[np.bool_], ky: int, kx: int) -> NDArray[Any]:
     """For a rectangular footprint and few flags, one by one."""
     out = np.zeros((len(flags), flags.shape[1] - ky + 1, flags.shape[2] - kx + 1), flags.dtype)
-    for k, y, x in zip(*(index.tolist() for index in (flags != 0).nonzero()), strict=True):
+    for k, y, x in places(lit):
         out[k, max(0, y - ky + 1) : y + 1, max(0, x - kx + 1) : x + 1] |= flags[k, y, x]
     return out
 

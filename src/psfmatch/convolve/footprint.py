@@ -121,9 +121,9 @@ def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
     """
     if sums.beyond is None or sums.missing is None:
         return
-    broken = sums.beyond | sums.missing
+    xp = namespace(spread)
     if edge == "nan":
-        sums.image[broken] = np.nan
+        sums.image[sums.beyond | sums.missing] = np.nan
         if sums.variance is not None:
             sums.variance[sums.unsure] = np.nan
             sums.variance[sums.beyond] = np.inf
@@ -132,19 +132,16 @@ def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
     assert sums.kept is not None
     assert sums.totals is not None
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = sums.kept[broken] / sums.totals[broken]
+        share = xp.where(sums.beyond | sums.missing, sums.kept / sums.totals, xp.ones_like(sums.kept))
     lost = ~((share >= LEAST_KEPT) & (share <= 1.0 / LEAST_KEPT))
-    share[lost] = np.nan
+    flagged = [(sums.beyond, bits.edge), (sums.missing, bits.interpolated)]
+    if bool(xp.any(lost)):
+        flagged.append((lost, bits.no_data))
+        share[lost] = np.nan
     with np.errstate(over="ignore"):
-        sums.image[broken] /= share
-    if sums.variance is not None:
-        share[lost] = 0.0
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            variance = sums.variance[broken] / share**2
-        variance[lost] = np.inf
-        sums.variance[broken] = variance
-    flags = spread[broken]
-    flags[sums.beyond[broken]] |= bits.edge
-    flags[sums.missing[broken]] |= bits.interpolated
-    flags[lost] |= bits.no_data
-    spread[broken] = flags
+        sums.image /= share
+        if sums.variance is not None:
+            sums.variance /= share**2
+            sums.variance[lost] = np.inf
+    for where, bit in flagged:
+        spread |= xp.asarray(where, dtype=spread.dtype) * bit

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from psfmatch.convolve.arrays import namespace
-from psfmatch.convolve.flags import dilated
+from psfmatch.convolve.flags import dilated, places
 from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
 from psfmatch.exposure import Planes
 from psfmatch.machine import one_blas_thread
@@ -20,7 +21,8 @@ __all__ = ["Job"]
 SAMPLE = 24
 CONTRAST = {4: 1e9, 8: 1e5}
 PART = 1e5
-FEW = 12
+SPARSE = 2500
+"""Pixels of the blocks for each that may be convolved by hand: more of them are left to the transforms."""
 TILES = 4
 SPREADS = 3.0
 DARK = 4.0
@@ -65,15 +67,9 @@ class Job:
 
     def run_all(self, batches: Iterable[Any], threads: int) -> None:
         """All batches, some at a time; the result does not depend on how many."""
-        todo = list(batches)
-        with one_blas_thread():
-            if min(threads, len(todo)) == 1:
-                for batch in todo:
-                    self.run(batch)
-                return
-            with ThreadPoolExecutor(min(threads, len(todo))) as pool:
-                for _ in pool.map(self.run, todo):
-                    pass
+        with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(self.run, batches):
+                pass
 
     def run(self, batch: Any) -> None:
         """Convolve some blocks and write them."""
@@ -126,8 +122,8 @@ class Job:
 
     def _take_out(self, kept: Any, holes: Any, batch: Any) -> None:
         """Subtract the sum of the kernel over some pixels."""
-        where = _places(holes)
-        if len(where) > FEW * len(batch):
+        where = places(holes)
+        if len(where) * SPARSE > prod(holes.shape):
             ones = self.xp.asarray(holes, dtype=self.types.image)
             kept -= self.kernel.convolve(ones, batch, self.xp.ones_like(ones[:, :1, :1]))
             return
@@ -147,8 +143,8 @@ class Job:
         values = xp.where(bright, cut, xp.zeros_like(cut))
         cut[bright] = 0
         out = kernel.convolve(cut, batch, floor)
-        where = _places(bright)
-        if len(where) <= FEW * len(batch):
+        where = places(bright)
+        if len(where) * SPARSE <= prod(cut.shape):
             for k, place in enumerate(batch):
                 kernel.add_pixels(out[k, ...], place, [(y, x, float(values[b, y, x])) for b, y, x in where if b == k])
             return out
@@ -199,11 +195,6 @@ def _floor(sample: Any, level: Any) -> Any:
         size = (abs(middle) + SPREADS * _median(abs(tiles - middle))[:, :, 0]).reshape((n, ty * tx))
     floor = xp.min(xp.where(size > 0, size, xp.asarray(float("inf"), dtype=size.dtype)), axis=1)
     return xp.where(xp.any(size > 0, axis=1), floor, xp.zeros_like(floor))[:, None, None]
-
-
-def _places(flags: Any) -> list[tuple[int, int, int]]:
-    """Where flags are set: (block, row, column)."""
-    return list(zip(*(index.tolist() for index in namespace(flags).nonzero(flags)), strict=True))
 
 
 def _by_brightness(values: Any) -> Iterable[Any]:

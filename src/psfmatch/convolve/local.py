@@ -18,38 +18,34 @@ the kernels in the block, each with its own surface over the output: one transfo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import mixed, norms, scaled, transforms
+from psfmatch.convolve.arrays import complex_type, mixed, norms, transforms
 from psfmatch.convolve.blocks import Batch, Blocks
-from psfmatch.fields import Field, term_degrees
+from psfmatch.fields import Field
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["LocalKernel", "PolynomialKernel", "SplineKernel", "local_kernel"]
+__all__ = ["ACCURACY", "HUGE", "MANY", "ROUNDING", "SHARE", "LocalKernel", "Terms", "added", "negligible"]
 
 ACCURACY = 4e-7
 TINY = 1e-300
 HUGE = 1e36
-SAMPLES = 24
 MANY = 10
-KEPT = 3
 SHARE = 0.3
 ROUNDING = 4.0 * 2.0**-24
 """Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of the
 image's root mean square and the kernel's largest Fourier amplitude: measured, for sides of 64 to 400 px."""
 
 
-def local_kernel(
-    kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any = None
-) -> LocalKernel:
-    """The kernel prepared for the blocks of a frame.
+class LocalKernel:
+    """What kernels of polynomials and of splines share.
 
     Parameters
     ----------
@@ -60,20 +56,14 @@ def local_kernel(
     xp, dtype, device
         Namespace, real type and device of the planes to be convolved.
     """
-    cls = SplineKernel if kernel.weights.kind == "spline" else PolynomialKernel
-    return cls(kernel.compressed(SHARE * tolerance), blocks, tolerance, xp, dtype, device)
-
-
-class LocalKernel:
-    """What both kinds of kernel share; parameters as of `local_kernel`, with an orthonormal basis."""
 
     basis: FloatArray
-    spectra: Any
 
     def __init__(
         self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
     ) -> None:
-        self.kernel, self.blocks, self.tolerance = kernel, blocks, tolerance
+        self.kernel = kernel = kernel.compressed(SHARE * tolerance)
+        self.blocks, self.tolerance = blocks, tolerance
         self.xp, self.dtype, self.device = xp, dtype, device
         self.fft = transforms(xp)
         field = kernel.weights
@@ -82,12 +72,12 @@ class LocalKernel:
         self.at_x = [field.terms_along(x=blocks.x.positions(k), y=[0.0])[0] for k in range(blocks.x.count)]
         self.at_y = [field.terms_along(x=[0.0], y=blocks.y.positions(k))[1] for k in range(blocks.y.count)]
 
-    def _terms(self, batch: Batch) -> _Terms:
+    def _terms(self, batch: Batch) -> Terms:
         """The terms that any of the blocks needs."""
         raise NotImplementedError
 
-    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
-        """The sum of the terms' convolutions, their images given as transforms (n, m, fy, fx)."""
+    def _summed(self, cut: Any, terms: Terms, precise: NDArray[np.bool_]) -> Any:
+        """The sum of the terms' convolutions, some of them in double precision."""
         raise NotImplementedError
 
     def add_pixels(self, out: Any, place: tuple[int, int], pixels: Sequence[tuple[int, int, float]]) -> None:
@@ -150,25 +140,13 @@ class LocalKernel:
         floor : array, shape (n, 1, 1)
             The least brightness in the block that errors are to be compared with.
         """
-        xp = self.xp
         terms = self._terms(batch)
         precise = np.zeros(len(terms.pairs), bool)
-        if self.dtype != xp.float64:
-            precise = ~_negligible(self._rounding(cut, floor, terms).max(axis=0) ** 2, ACCURACY**2)
-        if not precise.any():
-            return self._single(cut, batch, terms)
-        some = terms.chosen(precise)
-        if len(self.basis) <= MANY:
-            images = mixed(xp, self._array(some.weights, xp.float64), self._fine_spectra)
-        else:
-            images = self._forward(self._array(np.tensordot(some.weights, self.basis, axes=1), xp.float64))
-        total = xp.asarray(self._summed(xp.asarray(cut, dtype=xp.float64), some, images), dtype=self.dtype)
-        if not precise.all():
-            some = terms.chosen(~precise)
-            total += self._summed(cut, some, mixed(xp, self._array(some.weights), self.spectra))
-        return total
+        if self.dtype != self.xp.float64:
+            precise = ~negligible(self._rounding(cut, floor, terms).max(axis=0) ** 2, ACCURACY**2)
+        return self.xp.asarray(self._summed(cut, terms, precise), dtype=self.dtype)
 
-    def _rounding(self, cut: Any, floor: Any, terms: _Terms) -> FloatArray:
+    def _rounding(self, cut: Any, floor: Any, terms: Terms) -> FloatArray:
         """The terms' rounding errors in single precision, in units of the floor: shape (n, terms)."""
         side = np.sqrt(self.blocks.y.side * self.blocks.x.side)
         sizes, floors = np.array(norms(self.xp, cut)), np.array([float(least) for least in floor[:, 0, 0]])
@@ -178,140 +156,54 @@ class LocalKernel:
     @cached_property
     def _heights(self) -> FloatArray:
         """The largest Fourier amplitude of each basis image."""
-        return np.array([float(self.xp.max(abs(image))) for image in self.spectra])
+        return np.array([float(self.xp.max(abs(image))) for image in self._basis_spectra])
+
+    @cached_property
+    def _basis_spectra(self) -> Any:
+        """The transforms of the basis."""
+        return self._forward(self._array(self.basis))
 
     @cached_property
     def _fine_spectra(self) -> Any:
         """The transforms of the basis in double precision."""
         return self._forward(self._array(self.basis, self.xp.float64))
 
-    def _single(self, cut: Any, batch: Batch, terms: _Terms) -> Any:
-        """All terms in the planes' own precision."""
-        return self._summed(cut, terms, mixed(self.xp, self._array(terms.weights), self.spectra))
+    def _levels(self, terms: Terms, precise: NDArray[np.bool_]) -> Iterator[Level]:
+        """The terms in double precision, and then the others."""
+        for dtype, chosen in ((self.xp.float64, precise), (self.dtype, ~precise)):
+            if chosen.any():
+                pairs = [pair for pair, flag in zip(terms.pairs, chosen, strict=True) if flag]
+                yield Level(dtype, pairs, self._images(terms, chosen, dtype))
+
+    def _images(self, terms: Terms, chosen: NDArray[np.bool_], dtype: Any) -> list[Any]:
+        """The transforms of some terms' images, each (n, fy, fx), or (1, fy, fx) where they are alike."""
+        weights = terms.weights[:, chosen]
+        if dtype == self.dtype:
+            images = mixed(self.xp, self._array(weights), self._basis_spectra)
+        elif len(self.basis) <= MANY:
+            images = mixed(self.xp, self._array(weights, dtype), self._fine_spectra)
+        else:
+            images = self._forward(self._array(np.tensordot(weights, self.basis, axes=1), dtype))
+        return [images[:, k, ...] for k in range(images.shape[1])]
+
+    def _spectra(self, cut: Any, p: Any, wanted: set[int], dtype: Any, known: dict[int, Any]) -> dict[int, Any]:
+        """The transforms of the cut times some p_m; those known in higher precision are rounded."""
+        kind = complex_type(self.xp, dtype)
+        out = {m: self.xp.asarray(known[m], dtype=kind) for m in wanted & known.keys()}
+        rest = sorted(wanted - known.keys())
+        if rest:
+            cut = self.xp.asarray(cut, dtype=dtype)[:, None, ...]
+            spectra = self._forward(cut if rest == [0] else cut * self._array(p[:, rest, ...], dtype))
+            out |= {m: spectra[:, k, ...] for k, m in enumerate(rest)}
+        return out
 
     def _forward(self, images: Any) -> Any:
         """The transforms of images (..., sy, sx), zero beyond."""
         return self.fft.fft(self.fft.rfft(images, n=self.blocks.x.side, axis=-1), n=self.blocks.y.side, axis=-2)
 
 
-class PolynomialKernel(LocalKernel):
-    """A kernel whose weights are polynomials; see the module."""
-
-    def __init__(
-        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
-    ) -> None:
-        super().__init__(kernel, blocks, tolerance, xp, dtype, device)
-        images, box = _from_input_column(kernel), kernel.box
-        moved = MatchingKernel(images, Field(np.eye(len(images)), box)).compressed(SHARE * tolerance)
-        self.basis, self.table = moved.basis, moved.weights.table
-        self.spectra = self._forward(self._array(moved.basis))
-        read = [blocks.x.read(k) for k in range(blocks.x.count)]
-        put = [blocks.y.positions(k) for k in range(blocks.y.count)]
-        self.columns = [_axis_terms(p, moved.weights.terms_along(x=_nodes(p, moved), y=[0.0])[0]) for p in read]
-        self.rows = [_axis_terms(p, moved.weights.terms_along(x=[0.0], y=_nodes(p, moved))[1]) for p in put]
-        self._known: dict[int, _Row] = {}
-        self.pairs = [(j, i) for i, j in term_degrees(kernel.weights.order)]
-        self.images = None
-        if len(self.pairs) <= MANY:
-            self.images = self._forward(self._array(images))[None, ...]
-            self.field_x = [moved.weights.terms_along(x=p, y=[0.0])[0] for p in read]
-            self.field_y = [moved.weights.terms_along(x=[0.0], y=p)[1] for p in put]
-
-    def _single(self, cut: Any, batch: Batch, terms: _Terms) -> Any:
-        if self.images is None or len(terms.pairs) < len(self.pairs):
-            return super()._single(cut, batch, terms)
-        # Where all terms are needed, those of the whole field do as well, and are the same in every block.
-        p = np.stack([self.field_x[column] for _, column in batch])[:, :, None, :]
-        q = np.stack([self.field_y[row] for row, _ in batch])[:, :, :, None]
-        return self._summed(cut, _Terms(self.pairs, terms.weights, terms.heights, q, p), self.images)
-
-    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
-        y, x, fft = self.blocks.y, self.blocks.x, self.fft
-        q, p = self._array(terms.q, cut.dtype), self._array(terms.p, cut.dtype)
-        used = sorted({m for _, m in terms.pairs})
-        spectra = self._forward(cut[:, None, ...] * p[:, used, ...] if used != [0] else cut[:, None, ...])
-        rows = sorted({j for j, _ in terms.pairs})
-        products: list[Any] = [None] * len(rows)
-        for k, (j, m) in enumerate(terms.pairs):
-            at = rows.index(j)
-            products[at] = _added(products[at], spectra[:, used.index(m), ...] * images[:, k, ...])
-        # What wraps falls into the kernel's margin, which is cut off.
-        strips = fft.ifft(self.xp.stack(products, axis=1), axis=2)[:, :, y.kernel - 1 :, :]
-        total = None
-        for at, j in enumerate(rows):
-            image = strips[:, at, ...]
-            total = _added(total, image if j == 0 else scaled(self.xp, image, q[:, j, ...]))
-        return fft.irfft(total, n=x.side, axis=2)[:, :, x.kernel - 1 :]
-
-    def _terms(self, batch: Batch) -> _Terms:
-        tables = [self._row(row) for row, _ in batch]
-        needed = np.any([table.needed[column] for table, (_, column) in zip(tables, batch, strict=True)], axis=0)
-        j, m = np.nonzero(needed)
-        pairs = list(zip(j.tolist(), m.tolist(), strict=True))
-        rows = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
-        weights = np.stack(rows)
-        q = np.stack([self.rows[row].values for row, _ in batch])[:, :, :, None]
-        p = np.stack([self.columns[column].values for _, column in batch])[:, :, None, :]
-        return _Terms(pairs, weights, np.abs(weights) @ self._heights, q, p)
-
-    def _row(self, row: int) -> _Row:
-        """The expansions in all blocks of a row; those of the last few rows are kept."""
-        found = self._known.get(row)
-        if found is None:
-            table = (self.rows[row].matrix @ self.table)[None] @ np.stack([c.matrix.T for c in self.columns])[:, None]
-            sizes = np.sqrt((table**2).sum(axis=1))
-            flat = sizes.reshape(len(table), -1)
-            needed = ~_negligible(flat, self.tolerance * flat.max(axis=1, keepdims=True))
-            found = _Row(table, needed.reshape(sizes.shape))
-            self._known = {**{k: v for k, v in self._known.items() if abs(k - row) < KEPT}, row: found}
-        return found
-
-
-class _Row(NamedTuple):
-    """The coefficients of the terms in each block of a row (n, r, j, m), and which are needed."""
-
-    table: FloatArray
-    needed: NDArray[np.bool_]
-
-
-class SplineKernel(LocalKernel):
-    """A kernel whose weights are splines; see the module."""
-
-    def __init__(
-        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
-    ) -> None:
-        super().__init__(kernel, blocks, tolerance, xp, dtype, device)
-        self.basis = kernel.basis
-        self.spectra = self._forward(self._array(kernel.basis))
-
-    def _summed(self, cut: Any, terms: _Terms, images: Any) -> Any:
-        y, x, fft = self.blocks.y, self.blocks.x, self.fft
-        spectrum, surfaces = self._forward(cut), self._array(terms.p, cut.dtype)
-        total = None
-        for k, (_, surface) in enumerate(terms.pairs):
-            image = fft.ifft(spectrum * images[:, k, ...], axis=1)[:, y.kernel - 1 :, :]
-            image = fft.irfft(image, n=x.side, axis=2)[:, :, x.kernel - 1 :]
-            total = _added(total, image * surfaces[:, surface, ...])
-        return total
-
-    def _terms(self, batch: Batch) -> _Terms:
-        places = [(self.blocks.y.positions(row), self.blocks.x.positions(column)) for row, column in batch]
-        field = self.kernel.weights
-        samples = [field.on_grid(x=_thinned(x), y=_thinned(y)).reshape(field.n, -1) for y, x in places]
-        left, values, right = np.linalg.svd(np.stack(samples), full_matrices=False)
-        tails = np.sqrt(np.cumsum(values[:, ::-1] ** 2, axis=1))[:, ::-1]
-        rank = max(1, int(np.count_nonzero((tails > self.tolerance * tails[:, :1]).any(axis=0))))
-        weights = left[:, :, :rank].transpose(0, 2, 1)
-        surfaces = [
-            Field(w @ field.coefficients, field.box, "spline").on_grid(x=x, y=y)
-            for w, (y, x) in zip(weights, places, strict=True)
-        ]
-        heights = values[:, :rank] * np.abs(right[:, :rank]).max(axis=2) * (np.abs(weights) @ self._heights)
-        return _Terms([(0, k) for k in range(rank)], weights, heights, np.ones((1, 1, 1, 1)), np.stack(surfaces))
-
-
 @dataclass(frozen=True, eq=False)
-class _Terms:
+class Terms:
     """A kernel in n blocks as a sum over products ``q_j p_m K_jm``.
 
     Parameters
@@ -334,76 +226,16 @@ class _Terms:
     q: FloatArray
     p: FloatArray
 
-    def chosen(self, flags: NDArray[np.bool_]) -> _Terms:
-        """Some of the terms."""
-        pairs = [pair for pair, flag in zip(self.pairs, flags, strict=True) if flag]
-        return replace(self, pairs=pairs, weights=self.weights[:, flags], heights=self.heights[:, flags])
+
+class Level(NamedTuple):
+    """Terms that are convolved in one precision: the real type, the terms, and the transforms of their images."""
+
+    dtype: Any
+    pairs: list[tuple[int, int]]
+    images: list[Any]
 
 
-class _AxisTerms(NamedTuple):
-    """The Chebyshev polynomials along one axis of a block.
-
-    Parameters
-    ----------
-    matrix : array, shape (m, m)
-        From coefficients of the field's polynomials to those of the block's.
-    values : array, shape (m, n)
-        The block's polynomials at its pixels.
-    """
-
-    matrix: FloatArray
-    values: FloatArray
-
-
-def _axis_terms(positions: FloatArray, at_nodes: FloatArray) -> _AxisTerms:
-    """For the pixels of a block along an axis, and the field's polynomials (m, m) at its nodes."""
-    count = len(at_nodes)
-    middle, half = _span(positions)
-    values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
-    return _AxisTerms(_chebyshev(count)[1] @ at_nodes.T, values)
-
-
-def _nodes(positions: FloatArray, kernel: MatchingKernel) -> FloatArray:
-    """As many Gauss-Chebyshev nodes between the ends of a block's axis as the field has polynomials along it."""
-    middle, half = _span(positions)
-    return middle + half * _chebyshev(kernel.weights.order + 1)[0]
-
-
-def _span(positions: FloatArray) -> tuple[float, float]:
-    return float(positions.mean()), max(0.5 * (positions.size - 1), 0.5)
-
-
-@lru_cache(maxsize=32)
-def _chebyshev(count: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Chebyshev nodes, and the matrix from values there to coefficients."""
-    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
-    return nodes, np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, count - 1))
-
-
-def _from_input_column(kernel: MatchingKernel) -> FloatArray:
-    """The images of a polynomial kernel's Chebyshev terms, as a function of the input pixel's column.
-
-    ``T_i(x' + u) = sum_m A_im(u) T_m(x')`` for each column u of the kernel.
-
-    Returns
-    -------
-    array, shape (n_terms, ky, kx)
-    """
-    order, box = kernel.weights.order, kernel.box
-    unit, _ = _chebyshev(order + 1)
-    x, y = box.center.x + 0.5 * box.shape[1] * unit, box.center.y + 0.5 * box.shape[0] * unit
-    one = Field(np.eye((order + 1) * (order + 2) // 2), box)
-    along_x, along_y = one.terms_along(x=x, y=y)
-    weights = kernel.weights.on_grid(x=x, y=y)  # Chebyshev series whatever the field's own polynomials
-    table = np.linalg.inv(along_y.T) @ weights @ np.linalg.inv(along_x)
-    by_term = np.tensordot(table, kernel.basis, axes=(0, 0))  # (j, i, ky, kx)
-    columns = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
-    moves = np.stack([one.terms_along(x=x + u, y=y)[0] @ np.linalg.inv(along_x) for u in columns])
-    moved = np.einsum("jiyu,uim->jmyu", by_term, moves)
-    return np.stack([moved[j, m] for m, j in term_degrees(order)])
-
-
-def _negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:
+def negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:
     """The smallest along the last axis, as many as together do not exceed a limit."""
     order = np.argsort(sizes, axis=-1)
     sums = np.cumsum(np.take_along_axis(sizes, order, axis=-1), axis=-1)
@@ -412,13 +244,7 @@ def _negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:
     return out
 
 
-def _thinned(positions: FloatArray) -> FloatArray:
-    """Some of the positions of a block, its ends among them."""
-    result: FloatArray = positions[np.unique(np.linspace(0, positions.size - 1, SAMPLES).round().astype(int))]
-    return result
-
-
-def _added(total: Any, image: Any) -> Any:
+def added(total: Any, image: Any) -> Any:
     if total is None:
         return image
     total += image

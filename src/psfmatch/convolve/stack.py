@@ -31,8 +31,11 @@ class Stack:
 
     @classmethod
     def of(cls, shape: tuple[int, int], kernel: tuple[int, int]) -> Stack:
-        """For planes and kernels of these shapes."""
-        sides = [fast_length(n + k - 1) for n, k in zip(shape, kernel, strict=True)]
+        """For planes and kernels of these shapes.
+
+        Planes with margins on both sides; transforms need no more than one, as the other is its continuation.
+        """
+        sides = [max(n + k - 1, fast_length(n + k // 2)) for n, k in zip(shape, kernel, strict=True)]
         return cls(*(Axis(n, k, side, 1, 0) for n, k, side in zip(shape, kernel, sides, strict=True)))
 
     def cut(self, planes: Sequence[Any], batch: Sequence[int], dtype: Any) -> NDArray[Any]:
@@ -83,20 +86,28 @@ class StackedKernels:
         return result
 
     def convolve(self, cut: FloatArray, batch: Sequence[int], floor: FloatArray) -> FloatArray:
-        """Convolve a cut; in double precision where rounding errors would exceed 1e-6 of the floor."""
+        """Convolve a cut; those planes in double precision whose rounding errors would exceed 1e-6 of the floor."""
+        y, x = self.stack.y, self.stack.x
+        side, sizes = np.sqrt(y.side * x.side), np.array(norms(np, cut))
+        here = slice(batch[0], batch[-1] + 1)
+        errors = ROUNDING / side * sizes * self.heights[here]
+        precise = (errors > ACCURACY * floor[:, 0, 0].astype(float)) | (sizes * side > HUGE)
+        out = np.empty((len(batch), y.step, x.step), self.dtype)
+        for dtype, chosen in ((np.dtype(float), precise), (self.dtype, ~precise)):
+            if chosen.any():
+                out[chosen] = self._product(cut[chosen].astype(dtype), self.images[here][chosen].astype(dtype))
+        return out
+
+    def _product(self, cut: FloatArray, images: FloatArray) -> FloatArray:
+        """The outputs of some cuts, all in one precision."""
         from scipy import fft
 
         y, x = self.stack.y, self.stack.x
-        dtype = self.dtype
-        side, sizes = np.sqrt(y.side * x.side), np.array(norms(np, cut))
-        errors = ROUNDING / side * sizes * self.heights[batch[0] : batch[-1] + 1]
-        if (errors > ACCURACY * floor[:, 0, 0].astype(float)).any() or (sizes * side > HUGE).any():
-            dtype = np.dtype(float)
-        images = self.images[batch[0] : batch[-1] + 1].astype(dtype)
-        shape = (y.side, x.side)
-        product = fft.rfft2(cut.astype(dtype, copy=False)) * fft.rfft2(images, shape)
-        out = fft.irfft2(product, shape, overwrite_x=True)
-        return np.asarray(out[:, y.kernel - 1 :, x.kernel - 1 :], self.dtype)
+        ny, nx = (fast_length(axis.length + axis.kernel // 2) for axis in (y, x))
+        spectra = fft.fft(fft.rfft(images, nx), ny, axis=1, overwrite_x=True)
+        spectra *= fft.rfft2(cut[:, y.side - ny :, x.side - nx :])
+        out = fft.irfft(fft.ifft(spectra, axis=1, overwrite_x=True)[:, ny - y.step :], nx)
+        return np.asarray(out[:, :, nx - x.step :])
 
     def add_pixels(self, out: FloatArray, place: int, pixels: Sequence[tuple[int, int, float]]) -> None:
         """Add to an output (y.step, x.step) what single pixels (row, column, value) of a cut give."""

@@ -250,7 +250,7 @@ def summary_cards(matched: Matched) -> dict[str, tuple[Any, str]]:
 
 
 def put_statistics(header: fits.Header, matched: Matched) -> None:
-    """What the solver chose and measured, as cards ``STAT <name>``; arrays have no place there, NaN is left blank."""
+    """What the solver chose and measured, as cards ``STAT <name>``, NaN left blank; arrays go to a table."""
     plain = {
         k: v for k, v in matched.solution.statistics.items() if isinstance(v, str | bool | int | float | np.number)
     }

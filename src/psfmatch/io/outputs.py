@@ -15,6 +15,10 @@ KERNEL,            of a match: the matching kernel, see `psfmatch.io.kernels`; w
 KERNEL_WEIGHTS     in the header of KERNEL as STAT <name>
 TARGET             of a match: the target PSF, one stamp (sy, sx), which is the PSF of the exposure
 QUALITY            of a match: a table with the figures of merit, a row a position
+CELLS,             of a match: what the kernel was solved from, see `psfmatch.io.cells`
+CELLS_SCIENCE,
+CELLS_TARGET,
+STATISTICS
 =================  =================================================================================================
 
 Every HDU has CHECKSUM and DATASUM.  ``.fits.gz`` compresses the whole file, ``.fits.fz`` the three planes by tiles;
@@ -39,11 +43,12 @@ from numpy.typing import NDArray
 
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask, Planes
+from psfmatch.io.cells import cell_hdus, statistics_hdus
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
 from psfmatch.io.fits import BLOCK
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
-from psfmatch.machine import forget, is_mapped
+from psfmatch.machine import forget, is_mapped, timed
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 
 if TYPE_CHECKING:
@@ -57,6 +62,7 @@ SUM = "of the bytes of this HDU"
 PIECE = 1 << 24
 
 
+@timed("wrote", "io")
 def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = False) -> None:
     """Write an exposure to one FITS file, from which `read_exposure` reads it back.
 
@@ -89,6 +95,7 @@ def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = Fals
     _write(exposure, path, lambda: _psf_hdus(exposure.psf), {}, overwrite=overwrite)
 
 
+@timed("wrote", "io")
 def write_matched(matched: Matched, path: PathLike, *, overwrite: bool = False) -> None:
     """Write a matched exposure with its kernel, target and figures of merit to one FITS file.
 
@@ -97,8 +104,8 @@ def write_matched(matched: Matched, path: PathLike, *, overwrite: bool = False) 
     matched : Matched
         What `psfmatch.match` returns.
     path : path or str
-        As in `write_exposure`, which also says what is raised.  `read_exposure`, `read_kernel`, `read_quality` and
-        `read_psf` read their parts of the file back.
+        As in `write_exposure`, which also says what is raised.  `read_matched` reads all of it back;
+        `read_exposure`, `read_kernel`, `read_quality` and `read_psf` their parts.
     overwrite : bool
         Replace a file that exists.
     """
@@ -362,7 +369,8 @@ def _psf_hdus(psf: PSF | None) -> list[Any]:
 def _match_hdus(matched: Matched) -> list[Any]:
     pair = basis_hdus("KERNEL", matched.kernel.basis, matched.kernel.weights)
     put_statistics(pair[0].header, matched)
-    return [*pair, *_target_hdus(matched.exposure), quality_hdu(matched.quality)]
+    solved = [*cell_hdus(matched.solution.cells), *statistics_hdus(matched.solution.statistics)]
+    return [*pair, *_target_hdus(matched.exposure), quality_hdu(matched.quality), *solved]
 
 
 def _target_hdus(exposure: Exposure) -> list[Any]:

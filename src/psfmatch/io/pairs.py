@@ -7,8 +7,8 @@ import os
 import numpy as np
 
 from psfmatch.io.files import PathLike
-from psfmatch.io.psfs import believed, read_psf
-from psfmatch.io.stamps import read_stamp
+from psfmatch.io.psf_formats.image import believed
+from psfmatch.io.psfs import read_psf, read_stamp
 from psfmatch.prepare import Center
 from psfmatch.stamps import PSFPair, Stamp, paired
 

@@ -1,52 +1,62 @@
-"""Reading PSF models: from files of several formats, or from words."""
+"""Reading PSF models: from files of many formats, or from words."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 
-from psfmatch.errors import FormatError, InputError, PSFError, PsfMatchWarning
-from psfmatch.geometry import FloatArray
-from psfmatch.io import psfex
-from psfmatch.io.files import PathLike, existing_file, split_extension
-from psfmatch.io.fits import extension, image_hdus, open_fits, plane
-from psfmatch.io.kernels import read_basis
+from psfmatch.errors import InputError, PSFError
+from psfmatch.io.files import split_extension
+from psfmatch.io.fits import image_hdus
+from psfmatch.io.psf_formats import image, own
+from psfmatch.io.psf_formats.base import PSFOptions, PSFSource
+from psfmatch.io.psf_formats.registry import named, psf_formats, read_file, recognised
 from psfmatch.io.stamps import stamp_of
 from psfmatch.io.words import are_words, psf_from_words
-from psfmatch.prepare import measured_center
-from psfmatch.psf import PSF, BasisPSF, GaussianPSF, ImagePSF
-from psfmatch.stamps import Stamp, paired
+from psfmatch.models import as_psf
+from psfmatch.psf import PSF
+from psfmatch.stamps import Stamp
 
-__all__ = ["read_psf", "stored_psf"]
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
-FORMATS = ("image", "psfex")
-BELIEVED_SUMS = (0.5, 1.001)
-FAR = 2.0
+__all__ = ["is_only_a_model", "read_psf", "read_stamp"]
 
 
-def read_psf(source: PathLike, *, format: str | None = None, pixel_scale: float | None = None) -> PSF:
-    """Read a PSF model.
+def read_psf(
+    source: Any,
+    *,
+    format: str | None = None,
+    pixel_scale: float | None = None,
+    wcs: WCS | None = None,
+    allow_pickle: bool = False,
+) -> PSF:
+    """Read a PSF model, or take an object for one.
 
     Parameters
     ----------
-    source : path or str
+    source : path, str or object
         A file, or words such as ``"moffat:fwhm=5,beta=3.5"`` (see `psfmatch.io.words.psf_from_words`).  A file that
-        exists comes before words.  ``name.psf[2]`` or ``name.fits[PSF]`` picks one extension.  Files:
+        exists comes before words.  ``name.psf[2]``, ``name.fits[PSF]``, ``name.piff[12]`` or ``psField.fit[r]`` picks
+        one of several models.  Anything else is given to `psfmatch.models.as_psf`: stamps, callables, and objects of
+        GalSim, photutils and Piff.  Files:
 
-        * PSFEx models (``.psf``, or legacypipe's tables with the same columns): a `BasisPSF` in the image's pixels,
-          with positions counted from 0, of unit sum everywhere;
+        * models and grids of `psfmatch.io.psf_formats`, each of which says how it is read: PSFEx, Piff, STDPSF, STPSF,
+          SDSS psField, cubes with positions, and those of other packages;
         * a FITS image, one stamp for the whole field: an `ImagePSF`.  A sum between 0.5 and 1.001 is believed (the
           stamp lacks flux), any other is normalised with a warning.  A stamp of even sides is brought to odd ones about
-          its source, and to the image's pixels where its own differ (see `read_psf_pair`);
+          its source; one whose pixels differ from the image's by more than 1 % to these (see `read_psf_pair`);
         * files of psfmatch: the PSF of the exposure in them.
-    format : {"psfex", "image"}, optional
-        Default: what the content says.
+    format : str, optional
+        The name of one of `psfmatch.io.psf_formats`; default: the first of them that takes the content for its own.
     pixel_scale : float, optional
         Arcseconds a pixel of the image, for widths in arcsec or mas.
+    wcs : astropy.wcs.WCS, optional
+        The image's, for models that were made on the sky.
+    allow_pickle : bool
+        Whether pickles in the file may be loaded: a pickle can run any code, so only from a source you trust.
 
     Returns
     -------
@@ -69,84 +79,70 @@ def read_psf(source: PathLike, *, format: str | None = None, pixel_scale: float 
     >>> read_psf("gaussian:fwhm=1.2arcsec", pixel_scale=0.4)
     GaussianPSF(size=None, sampling='integrated', fwhm=2.9999999999999996, ellipticity=0.0, angle=0.0)
     """
-    if format is not None and format not in FORMATS:
-        raise InputError(f"PSF format {format!r}: choose one of {', '.join(FORMATS)}")
     if pixel_scale is not None and not (np.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale={pixel_scale!r}: give arcseconds a pixel, above 0")
-    file, wanted = split_extension(source)
-    if isinstance(source, str) and not file.exists() and are_words(source):
-        return psf_from_words(source, pixel_scale=pixel_scale)
-    if isinstance(source, str) and not file.exists():
-        raise FileNotFoundError(f"{source}: no such file, nor a PSF in words such as moffat:fwhm=5,beta=3.5")
-    existing_file(file)
-    with open_fits(file) as hdus:
-        try:
-            return _from_hdus(hdus, None if wanted is None else extension(hdus, wanted), format, pixel_scale)
-        except PSFError as error:
-            raise PSFError(f"{os.fspath(source)}: {error}") from error
+    chosen = None if format is None else named(format, psf_formats())
+    if not isinstance(source, str | PathLike):
+        return as_psf(source, pixel_scale=pixel_scale, wcs=wcs)
+    if _in_words(source):
+        return psf_from_words(str(source), pixel_scale=pixel_scale)
+    with PSFSource(source) as opened:
+        return read_file(opened, PSFOptions(pixel_scale=pixel_scale, wcs=wcs, allow_pickle=allow_pickle), chosen)
 
 
-def stored_psf(hdus: fits.HDUList) -> PSF | None:
-    """The PSF in a file of psfmatch: the target of a match, or the PSF of an exposure."""
-    if "TARGET" in hdus:
-        return ImagePSF(plane(hdus, hdus["TARGET"]))
-    if "PSF_WEIGHTS" in hdus:
-        basis, weights = read_basis(hdus, "PSF")
-        return BasisPSF(basis, weights, normalize=bool(hdus["PSF_WEIGHTS"].header.get("NORMALIZ", False)))
-    if "PSFMATCH" in hdus[0].header and "PSF" in hdus:
-        return ImagePSF(plane(hdus, hdus["PSF"]))
-    return None
-
-
-def _from_hdus(hdus: fits.HDUList, chosen: Any, format: str | None, pixel_scale: float | None) -> PSF:
-    found = psfex.models(hdus) if chosen is None else psfex.models([chosen])
-    if format == "psfex" or (format is None and found):
-        if len(found) != 1:
-            numbers = ", ".join(str(hdus.index(hdu)) for hdu in found)
-            cure = f"choose one: {hdus.filename()}[{hdus.index(found[0])}] (there are {numbers})" if found else ""
-            raise FormatError(f"{hdus.filename()}: holds {len(found)} PSFEx models; {cure or 'no column PSF_MASK'}")
-        return psfex.psf_from_table(hdus, found[0])
-    stored = stored_psf(hdus) if chosen is None and format is None else None
-    return stored or _stamp(hdus, chosen, pixel_scale)
-
-
-def _stamp(hdus: fits.HDUList, chosen: Any, pixel_scale: float | None) -> PSF:
-    images = image_hdus(hdus)
-    if chosen is None:
-        if not images:
-            raise FormatError(f"{hdus.filename()}: holds neither a PSFEx model nor a two-dimensional image")
-        if "PSFMATCH" in hdus[0].header and "KERNEL" in hdus:
-            raise FormatError(
-                f"{hdus.filename()}: holds a matching kernel, no PSF; if it is meant, say {hdus.filename()}[KERNEL]"
-            )
-        chosen = next((hdu for hdu in images if hdu.name in ("TARGET", "PSF")), images[0])
-    image = np.asarray(plane(hdus, chosen), float)
-    if _is_even(image):
-        keep, scale = believed(float(image.sum()), hdus.filename(), stacklevel=5), stamp_of(hdus, chosen).pixel_scale
-        known = pixel_scale is not None and scale is not None
-        here, there = (pixel_scale, scale) if known else (None, None)
-        return paired(Stamp(GaussianPSF(fwhm=2.0), here), Stamp(image, there, normalize=not keep)).target
-    psf = ImagePSF(image)
-    keep = believed(float(psf.image.sum()), hdus.filename(), stacklevel=5)
-    return psf if keep else ImagePSF(psf.image, normalize=True)
-
-
-def _is_even(image: FloatArray) -> bool:
-    """Whether an image is a stamp with a side that is even, and no frame full of sources."""
-    ny, nx = image.shape
-    if ny % 2 == 1 == nx % 2:
+def _in_words(source: str | PathLike[str]) -> bool:
+    """Whether a source is no file, but words."""
+    if not isinstance(source, str) or split_extension(source)[0].exists():
         return False
-    center = measured_center(image)
-    return bool(np.hypot(center.y - (ny - 1) / 2, center.x - (nx - 1) / 2) < FAR)
+    if not are_words(source):
+        raise FileNotFoundError(f"{source}: no such file, nor a PSF in words such as moffat:fwhm=5,beta=3.5")
+    return True
 
 
-def believed(total: float, source: PathLike, *, stacklevel: int) -> bool:
-    """Whether a stamp's sum can be that of one which lacks flux; if not, it is to be made 1, and a warning says so."""
-    good = BELIEVED_SUMS[0] <= total <= BELIEVED_SUMS[1]
-    if not good:
-        warnings.warn(
-            f"{os.fspath(source)}: the PSF stamp has the sum {total:.6g}; normalised to 1",
-            PsfMatchWarning,
-            stacklevel=stacklevel,
-        )
-    return good
+def read_stamp(source: str | PathLike[str]) -> Stamp | None:
+    """The pixels of a FITS stamp as they are, of any size, and how they lie on the sky.
+
+    ``name.fits[EXT]`` picks an extension.  The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL, SECPIX
+    (arcsec) or PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or
+    CROTA2).  Cards of the primary header count where the extension has none.
+
+    Parameters
+    ----------
+    source : path or str
+        A FITS file.
+
+    Returns
+    -------
+    Stamp or None
+        None where the source is not such a stamp, but words or a model, which `read_psf` reads.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If it is damaged, or holds no two-dimensional image.
+    PSFError
+        If the image has pixels that are not finite, or no positive flux.
+    """
+    if _in_words(source):
+        return None
+    with PSFSource(source) as opened:
+        found = recognised(opened)
+        if opened.hdus is None or (found is not None and found.name != image.FORMAT.name):
+            return None
+        try:
+            return stamp_of(opened.hdus, image.stamp_hdu(opened))
+        except PSFError as error:
+            raise PSFError(f"{opened.name}: {error}") from error
+
+
+def is_only_a_model(path: str | PathLike[str]) -> bool:
+    """Whether a file can be read, and holds a PSF model of some format but no image."""
+    try:
+        with PSFSource(path) as source:
+            found = recognised(source)
+            model = found is not None and found.name not in (own.FORMAT.name, image.FORMAT.name)
+            return model and not (source.hdus is not None and image_hdus(source.hdus))
+    except (OSError, InputError):
+        return False

@@ -3,79 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
-from psfmatch.errors import FormatError, PSFError
 from psfmatch.geometry import FloatArray
-from psfmatch.io import psfex
-from psfmatch.io.files import PathLike, existing_file, split_extension
-from psfmatch.io.fits import extension, image_hdus, open_fits, plane
-from psfmatch.io.words import are_words
+from psfmatch.io.fits import plane
 from psfmatch.stamps import Stamp
 
-__all__ = ["read_stamp", "stamp_of"]
+__all__ = ["pixel_scale_of", "stamp_of"]
 
-SCALE_CARDS = ("PIXSCALE", "PIXELSCL", "PIXSCL", "PIXSCAL1")
+SCALE_CARDS = ("PIXSCALE", "PIXELSCL", "PIXSCL", "PIXSCAL1", "SECPIX")
 AREA_CARDS = {"PIXAR_A2": 1.0, "PIXAR_SR": math.degrees(3600.0) ** 2}  # arcsec^2, steradian
 UNITS = {"": 1.0, "deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600, "mas": 1 / 3.6e6, "rad": math.degrees(1.0)}
 
 
-def read_stamp(source: PathLike) -> Stamp | None:
-    """The pixels of a FITS stamp as they are, of any size, and how they lie on the sky.
-
-    ``name.fits[EXT]`` picks an extension.  The scale is that of the cards PIXSCALE, PIXELSCL, PIXSCL (arcsec) or
-    PIXAR_A2, PIXAR_SR (area), else of the WCS; the orientation that of the WCS (CD, or CDELT with PC or CROTA2).
-    Cards of the primary header count where the extension has none.
-
-    Parameters
-    ----------
-    source : path or str
-        A FITS file.
-
-    Returns
-    -------
-    Stamp or None
-        None where the source is not such a stamp: words, a PSFEx model, or a file of psfmatch, which `read_psf` reads.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FormatError
-        If it is damaged, or holds no two-dimensional image.
-    PSFError
-        If the image has pixels that are not finite, or no positive flux.
-    """
-    file, wanted = split_extension(source)
-    if isinstance(source, str) and not file.exists() and are_words(source):
-        return None
-    with open_fits(existing_file(file)) as hdus:
-        if wanted is None and (psfex.models(hdus) or "PSFMATCH" in hdus[0].header):
-            return None
-        if wanted is not None and psfex.models([extension(hdus, wanted)]):
-            return None
-        try:
-            return stamp_of(hdus, _stamp_hdu(hdus, wanted))
-        except PSFError as error:
-            raise PSFError(f"{os.fspath(source)}: {error}") from error
-
-
 def stamp_of(hdus: fits.HDUList, hdu: Any) -> Stamp:
-    """The pixels of one HDU, and how they lie on the sky; see `read_stamp`."""
+    """The pixels of one HDU, and how they lie on the sky; see `psfmatch.io.read_stamp`."""
     return Stamp(np.asarray(plane(hdus, hdu), float), *_geometry(hdus, hdu))
 
 
-def _stamp_hdu(hdus: fits.HDUList, wanted: str | None) -> Any:
-    if wanted is not None:
-        return extension(hdus, wanted)
-    images = image_hdus(hdus)
-    if not images:
-        raise FormatError(f"{hdus.filename()}: holds no two-dimensional image")
-    return next((hdu for hdu in images if hdu.name == "PSF"), images[0])
+def pixel_scale_of(hdus: fits.HDUList, hdu: Any) -> float | None:
+    """Arcseconds a pixel (the root of its area) of one HDU; see `psfmatch.io.read_stamp`."""
+    return _geometry(hdus, hdu)[0]
 
 
 def _geometry(hdus: fits.HDUList, hdu: Any) -> tuple[float | None, float | None, bool]:

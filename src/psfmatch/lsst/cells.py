@@ -217,6 +217,13 @@ class SpatialCellSet:
         """All candidates."""
         return [KernelCandidate(self, k) for k in range(len(self.cells))]
 
+    def own_weights(self) -> FloatArray | None:
+        """The weights of each candidate's own kernel, shape (n_terms, n_candidates); None if its basis is another."""
+        kernels = [candidate._own.kernel for candidate in self.candidates]
+        if self.solution is None or any(k.basis.shape != self.solution.kernel.basis.shape for k in kernels):
+            return None
+        return np.stack([kernel.weights.coefficients[:, 0] for kernel in kernels], axis=1)
+
     @cached_property
     def _cells(self) -> list[SpatialCell]:
         box, (height, width) = self.cells.box, self.cells.cell_shape

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
+
 from psfmatch.fields import n_terms
 from psfmatch.lsst.cells import SpatialCellSet
 from psfmatch.lsst.kernels import LinearCombinationKernel
@@ -24,7 +26,10 @@ def findings(cells: SpatialCellSet, solution: Solution, kernel: LinearCombinatio
     if solution.outcome is Outcome.SINGULAR:
         out.append((WARNING, solution.outcome.value))
     total = kernel.kernel.sums(x=center.x, y=center.y)[0]
-    out.append((INFO, f"Kernel sum {total:.6g}, {kernel.getWidth()} x {kernel.getHeight()} px."))
+    box = solution.kernel.box
+    sums = solution.kernel.sums(x=[box.x0, box.x0, box.x1, box.x1], y=[box.y0, box.y1, box.y0, box.y1])
+    varies = f", {sums.min():.6g} to {sums.max():.6g} in the corners" if np.ptp(sums) > 1e-6 * abs(total) else ""
+    out.append((INFO, f"Kernel sum {total:.6g}{varies}, {kernel.getWidth()} x {kernel.getHeight()} px."))
     out += _overwritten(notes["fitted_first_weight"], cells.kernel_sum, solution)
     out += _condition(notes["condition_number"], config.maxSpatialConditionNumber)
     out += _candidates(notes)
@@ -41,6 +46,7 @@ def findings(cells: SpatialCellSet, solution: Solution, kernel: LinearCombinatio
         )
     if len(notes["background"]):
         terms = len(notes["background"])
+        out.append((INFO, "Background coefficients: " + ", ".join(f"{b:.4g}" for b in notes["background"]) + "."))
         out.append(_constrained("background", used, terms, f"{terms} terms"))
     else:
         out.append((INFO, "No background was fitted."))
@@ -79,6 +85,10 @@ def _candidates(notes: Any) -> list[Finding]:
     total, used, skipped = notes["cells"], notes["cells_used"], notes["cells_skipped"]
     rejected = total - used - skipped
     text = f"Candidates: {total} in all, {used} used, {rejected} rejected, {skipped} where a PSF could not be evaluated"
+    reasons = {"condition": "ill-conditioned", "single": "badly fitted alone", "sum": "by the kernel sum",
+               "spatial": "badly fitted by the spatial model"}  # fmt: skip
+    counted = [f"{notes[f'cells_rejected_{k}']} {why}" for k, why in reasons.items() if notes[f"cells_rejected_{k}"]]
+    text += f" ({', '.join(counted)})" if counted else ""
     if rejected + skipped > 2 * used:
         return [(WARNING, f"{text}: most are lost; relax the rejection, or mend the PSF model.")]
     return [(INFO, f"{text}.")]

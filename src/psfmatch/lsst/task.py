@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.convolve import Convolver
+from psfmatch.display.settings import DebugSettings
 from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import FloatArray, Position
@@ -22,7 +23,8 @@ from psfmatch.lsst.diagnostics import findings
 from psfmatch.lsst.kernels import LinearCombinationKernel
 from psfmatch.lsst.options import basis_metadata, idle_fields, solver_from_config
 from psfmatch.match import Matched, measured_quality
-from psfmatch.psf import PSF, as_psf, with_size
+from psfmatch.models import as_psf
+from psfmatch.psf import PSF, with_size
 from psfmatch.solve import Solution
 
 __all__ = ["ModelPsfMatchTask", "NoKernelCandidatesError", "NoPsfError"]
@@ -158,13 +160,15 @@ class ModelPsfMatchTask(Task):
         matched = convolved.replace(psf=built.referencePsfModel)
         quality = measured_quality(fit.spatialSolution, exposure.psf, built.referencePsfModel, exposure.box, kernelSum)
         self.log.info("matched: %r", quality)
+        result = Matched(matched, kernel, quality, fit.spatialSolution)
+        self._displayDebug(exposure, result, built.kernelCellSet)
         return Struct(
             psfMatchedExposure=matched,
             psfMatchingKernel=fit.psfMatchingKernel,
             kernelCellSet=built.kernelCellSet,
             metadata=notes,
             referencePsfModel=built.referencePsfModel,
-            matched=Matched(matched, kernel, quality, fit.spatialSolution),
+            matched=result,
         )
 
     def buildCellSet(self, exposure: Exposure, referencePsfModel: PSF | ArrayLike) -> Struct:
@@ -225,6 +229,17 @@ class ModelPsfMatchTask(Task):
         self._last = kernelCellSet, spatialSolution, spatialKernel
         for level, text in findings(kernelCellSet, spatialSolution, spatialKernel, self.kConfig):
             self.log.log(level, text)
+
+    def _displayDebug(self, exposure: Exposure, matched: Matched, kernelCellSet: SpatialCellSet) -> None:
+        """Show what ``debug.py`` asks for, where one is loaded (see `psfmatch.display`)."""
+        settings = DebugSettings.now()
+        if not settings.anything:
+            return
+        from psfmatch.display import show
+
+        wanted = settings.plotKernelSpatialModel or settings.plotKernelCoefficients
+        count = show(matched, before=exposure, own=kernelCellSet.own_weights() if wanted else None)
+        self.log.info("debug display: %d frames", count)
 
     def diagnostic(
         self,

@@ -3,6 +3,7 @@
 from psfmatch.solve.alard_lupton import AlardLupton
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.free_form import FreeForm
+from psfmatch.solve.frontier import Frontier
 from psfmatch.solve.parts import PCA, Clipping, Padding
 from psfmatch.solve.regularization import Regularization
 from psfmatch.solve.solution import Outcome, Solution, Solver
@@ -13,6 +14,7 @@ __all__ = [
     "Clipping",
     "Fourier",
     "FreeForm",
+    "Frontier",
     "Outcome",
     "Padding",
     "Regularization",

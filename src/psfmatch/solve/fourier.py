@@ -186,6 +186,8 @@ class Fourier:
         log.info("%s", choice)
         statistics = {
             "solver": "fourier",
+            "tolerance": self.tolerance,
+            "max_noise_gain": self.max_noise_gain,
             "penalty": self.penalty if isinstance(self.penalty, str) else "array",
             "strength": choice.strength,
             "strength_chosen_by": choice.reason,

@@ -202,6 +202,8 @@ class _Work:
         return {
             "solver": "free-form",
             **({"advice": self.advice} if self.advice else {}),
+            "tolerance": self.options.tolerance,
+            "max_noise_gain": self.options.max_noise_gain,
             "kernel_size": self.size,
             "strength": self.strength,
             "order": self.order,

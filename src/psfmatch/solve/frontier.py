@@ -2,18 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import brentq
 
+from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray
-from psfmatch.solve.toeplitz import RESOLVED, PixelEquations
+from psfmatch.machine import one_blas_thread
+from psfmatch.solve.toeplitz import RESOLVED, PixelEquations, pixel_equations
+from psfmatch.solve.trade import STRENGTHS
 
-__all__ = ["least_residual"]
+__all__ = ["Frontier", "least_residual"]
 
 NEAR = 0.02
 """The change of ln(residual) up to which the slope at one point of the frontier is followed."""
 DIMENSION = 6
 WEAKEST, STRONGEST = 1e-10, 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """What kernels of some sizes reach for one pair of PSFs, from smooth to sharp.
+
+    Every kernel in it has the least residual of all kernels of its size and noise gain.
+
+    Parameters
+    ----------
+    sizes : array of integers, shape (n,)
+        Rows and columns of the kernels.
+    strengths : array, shape (m,)
+        Tikhonov weights in units of ``sum T^2``.
+    residual, noise_gain : array, shape (n, m)
+        ``norm2(K*S - T) / norm2(T)`` and ``sum K^2``.
+    kernels : tuple of arrays, n of shape (m, size, size)
+        The kernels, for every size those of all strengths.
+    """
+
+    sizes: FloatArray
+    strengths: FloatArray
+    residual: FloatArray
+    noise_gain: FloatArray
+    kernels: tuple[FloatArray, ...]
+
+    @classmethod
+    def of(
+        cls, science: FloatArray, target: FloatArray, *, sizes: Sequence[int], strengths: Sequence[float] = STRENGTHS
+    ) -> Frontier:
+        """Solve for kernels of all sizes and strengths.
+
+        Parameters
+        ----------
+        science, target : array, shape (s, s)
+            The pair of stamps, of odd size.
+        sizes : sequence of int
+            Odd.
+        strengths : sequence of float
+            Tikhonov weights in units of ``sum T^2``, from smooth to sharp.
+
+        Returns
+        -------
+        Frontier
+            With ``len(sizes)`` rows and ``len(strengths)`` columns.
+
+        Raises
+        ------
+        InputError
+            If a size is even or not positive.
+        """
+        wrong = [size for size in sizes if size < 1 or size % 2 == 0]
+        if wrong or not len(sizes):
+            raise InputError(f"kernel sizes {list(sizes)}: give at least one, and only odd ones")
+        (largest,) = pixel_equations(science[None], target[None], max(sizes))
+        kernels, residual = [], np.empty((len(sizes), len(strengths)))
+        with one_blas_thread():
+            for k, size in enumerate(sizes):
+                equations = largest.cropped(size)
+                kernels.append(np.stack([equations.solve(strength) for strength in strengths]))
+                residual[k] = [equations.residual(kernel) for kernel in kernels[-1]]
+        gain = np.stack([(some**2).sum(axis=(1, 2)) for some in kernels])
+        return cls(np.asarray(sizes), np.asarray(strengths, float), residual, gain, tuple(kernels))
 
 
 def least_residual(

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import MatchError, PsfMatchWarning
-from psfmatch.psf import PSF, AnalyticPSF, as_psf
+from psfmatch.models import as_psf
+from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve import FreeForm, Outcome
 from psfmatch.target.families import STEP, Ladder, Scaled, ladders, target_width
 from psfmatch.target.inputs import Inputs, Limits, Spectra, View, views_of

@@ -12,8 +12,9 @@ from scipy import fft
 from psfmatch.errors import InputError, PSFError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
+from psfmatch.models import as_psf
 from psfmatch.moments import fwhm
-from psfmatch.psf import PSF, BasisPSF, GridPSF, ImagePSF, as_psf, check_stamp
+from psfmatch.psf import PSF, ImagePSF, check_stamp
 from psfmatch.solve.demand import AMPLIFIED, wiener_weights
 from psfmatch.stamp_noise import denoised, stamp_noise
 from psfmatch.wings import continued
@@ -111,7 +112,7 @@ def _views(name: str, source: Input) -> list[View]:
         frame = box
     else:
         psf = as_psf(source)
-        box, frame = _box(psf), PIXEL
+        box, frame = psf.field or PIXEL, PIXEL
     if psf.constant:
         return [_view(name, psf, 0.0, 0.0, frame)]
     (ny, nx), center = box.shape, box.center
@@ -124,16 +125,6 @@ def _views(name: str, source: Input) -> list[View]:
     if failure is not None and not views:
         raise failure
     return views
-
-
-def _box(psf: PSF) -> Box:
-    """The field that a model itself knows, or the pixel at the origin."""
-    if isinstance(psf, BasisPSF):
-        return psf.weights.box
-    if isinstance(psf, GridPSF):
-        edges = (np.floor(psf.y[0]), np.floor(psf.x[0]), np.ceil(psf.y[-1]) + 1, np.ceil(psf.x[-1]) + 1)
-        return Box(*(int(edge) for edge in edges))
-    return PIXEL
 
 
 def _view(name: str, psf: PSF, x: float, y: float, frame: Box) -> View:

@@ -11,6 +11,7 @@ PSF_SAMP image pixels apart and are interpolated to the pixels with the Lanczos-
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,38 @@ from astropy.io import fits
 from psfmatch.errors import FormatError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
-from psfmatch.io.fits import image_hdus, native, open_fits
+from psfmatch.io.fits import native
+from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
+from psfmatch.models.lanczos import lanczos_weights
 from psfmatch.psf import BasisPSF
 
-__all__ = ["is_only_a_model", "lanczos_matrix", "models", "psf_from_table"]
+__all__ = ["FORMAT", "lanczos_matrix", "models", "psf_from_cube", "psf_from_table", "psfex_cards"]
 
 COLUMN = "PSF_MASK"
-LANCZOS = 3
+LANCZOS, RUBIN_LANCZOS = 3, 5
 LARGEST_STAMP = 1001
 
 
-def models(hdus: fits.HDUList) -> list[Any]:
+def models(hdus: Iterable[Any]) -> list[Any]:
     """The HDUs that hold a PSFEx model."""
     return [
         hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU) and any(n.upper() == COLUMN for n in hdu.columns.names)
     ]
 
 
-def is_only_a_model(path: Path) -> bool:
-    """Whether a file can be read, and holds a PSFEx model but no image."""
-    try:
-        with open_fits(path) as hdus:
-            return bool(models(hdus)) and not image_hdus(hdus)
-    except (OSError, FormatError):
-        return False
+def _found(source: PSFSource) -> list[Any]:
+    if source.hdus is None or (source.wanted is not None and not source.has(source.wanted)):
+        return []
+    return models(source.hdus if source.wanted is None else [source.chosen()])
+
+
+def _read(source: PSFSource, options: PSFOptions) -> BasisPSF:
+    found = _found(source)
+    if source.hdus is None or len(found) != 1:
+        where = source.hdus.index(found[0]) if source.hdus is not None and found else 0
+        cure = f"choose one: {source.path}[{where}]" if found else f"no column {COLUMN}; it is {source.seems()}"
+        raise FormatError(f"{source.path}: holds {len(found)} PSFEx models; {cure}")
+    return psf_from_table(source.hdus, found[0])
 
 
 def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
@@ -59,7 +68,20 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
     if len(rows) != 1:
         raise FormatError(f"{path}: HDU {hdu.name or hdus.index(hdu)} holds {len(rows)} PSFEx models; cut out one row")
     name = next(n for n in hdu.columns.names if n.upper() == COLUMN)
-    cube = native(rows[name])[0].astype(float)
+    return psf_from_cube(native(rows[name])[0].astype(float), header, path)
+
+
+def psf_from_cube(cube: FloatArray, header: fits.Header, path: Path, *, rubin: bool = False) -> BasisPSF:
+    """The model of PSFEx's samples (terms, ny, nx) and cards, interpolated as PSFEx or as Rubin's software does.
+
+    PSFEx takes the Lanczos-3 function, and zeros beyond the samples.  Rubin takes Lanczos-5, and scales the weights of
+    the samples that there are to unit sum.
+
+    Raises
+    ------
+    FormatError
+        If it varies with anything but the position, or samples and cards do not fit together.
+    """
     axes = _axes(header, path)
     powers = _powers(header, len(axes), path)
     cube = cube.reshape(-1, *cube.shape[-2:])
@@ -68,7 +90,19 @@ def psf_from_table(hdus: fits.HDUList, hdu: Any) -> BasisPSF:
     if not np.isfinite(cube).all():
         raise FormatError(f"{path}: the PSFEx model holds NaN or infinite samples")
     step = float(header.get("PSF_SAMP", 1.0))
-    return BasisPSF(_resampled(cube, step, path), _weights(header, axes, powers, path), normalize=True)
+    return BasisPSF(_resampled(cube, step, path, rubin=rubin), _weights(header, axes, powers, path), normalize=True)
+
+
+def psfex_cards(
+    *, step: float, zero: Sequence[float], scale: Sequence[float], group: Sequence[int], degree: Sequence[int]
+) -> fits.Header:
+    """The cards of a model that Rubin's software keeps without them: positions count from 0, groups too."""
+    header = fits.Header({"PSF_SAMP": step, "POLNAXIS": len(zero)})
+    for k in range(len(zero)):
+        header.update({f"POLNAME{k + 1}": f"{'XY'[k]}_IMAGE", f"POLGRP{k + 1}": int(group[k]) + 1})
+        header.update({f"POLZERO{k + 1}": float(zero[k]) + 1.0, f"POLSCAL{k + 1}": float(scale[k])})
+    header.update({f"POLDEG{k + 1}": int(value) for k, value in enumerate(degree)})
+    return header
 
 
 def _axes(header: fits.Header, path: Path) -> list[str]:
@@ -126,15 +160,15 @@ def _weights(header: fits.Header, axes: list[str], powers: list[tuple[int, ...]]
     return Field.fit(np.array(values), x=at["x"], y=at["y"], order=order, box=box)
 
 
-def _resampled(cube: FloatArray, step: float, path: Path) -> FloatArray:
+def _resampled(cube: FloatArray, step: float, path: Path, *, rubin: bool) -> FloatArray:
     """Samples ``step`` pixels apart, interpolated at the pixel centres and scaled to flux a pixel."""
     if not (np.isfinite(step) and step > 0):
         raise FormatError(f"{path}: PSF_SAMP {step!r} must be positive")
-    rows, columns = (lanczos_matrix(n, step, path) for n in cube.shape[-2:])
+    rows, columns = (lanczos_matrix(n, step, path, rubin=rubin) for n in cube.shape[-2:])
     return np.ascontiguousarray(rows @ cube @ columns.T) / step**2
 
 
-def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
+def lanczos_matrix(samples: int, step: float, path: Path, *, rubin: bool = False) -> FloatArray:
     """The weights (n_pixels, n_samples) of samples, ``step`` pixels apart about sample n//2, at integer pixels.
 
     As many pixels, an odd number, as lie within the samples; the weights of a pixel sum to 1 wherever all the
@@ -144,10 +178,8 @@ def lanczos_matrix(samples: int, step: float, path: Path) -> FloatArray:
     if half < 1 or 2 * half + 1 > LARGEST_STAMP:
         raise FormatError(f"{path}: {samples} PSFEx samples of {step:g} px make no usable stamp")
     at = np.arange(-half, half + 1) / step + samples // 2
-    pad = np.arange(-LANCZOS, samples + LANCZOS)
-    distance = at[:, None] - pad[None, :]
-    whole = np.round(distance)
-    distance = np.where(np.abs(distance - whole) < 1e-9, whole, distance)
-    weights = np.where(np.abs(distance) < LANCZOS, np.sinc(distance) * np.sinc(distance / LANCZOS), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights[:, LANCZOS : LANCZOS + samples]
+    weights = lanczos_weights(at, samples, RUBIN_LANCZOS if rubin else LANCZOS)
+    return weights / weights.sum(axis=1, keepdims=True) if rubin else weights
+
+
+FORMAT = PSFFormat(name="psfex", title="a PSFEx model", recognises=lambda source: bool(_found(source)), read=_read)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,49 +150,92 @@ def fit_moffat(
     j, i = np.nonzero(use)
     data = exposure.image[use].astype(float)
     weight = np.ones_like(data) if exposure.variance is None else exposure.variance[use].astype(float) ** -0.5
+    found = fit_pixels(columns[i] - x, rows[j] - y, data, weight, beta=beta, fwhm=fwhm)
+    if found is None:
+        raise InputError(f"no Moffat profile fits what is at x={x:g}, y={y:g}; is there a star?")
+    p, degrees = found.parameters, data.size - found.parameters.size - 2
+    scatter = 1.0 if exposure.variance is not None else found.chi2 / degrees
+    return Star(
+        x=float(x + p[0]),
+        y=float(y + p[1]),
+        flux=found.flux,
+        background=found.background,
+        fwhm=float(np.exp(p[2])),
+        ellipticity=float(1.0 - np.exp(-2.0 * np.hypot(p[3], p[4]))),
+        angle=float(0.5 * np.rad2deg(np.arctan2(p[4], p[3]))),
+        beta=float(1.0 + np.exp(p[5])) if beta is None else float(beta),
+        fwhm_error=float(np.exp(p[2]) * np.sqrt(scatter * ((found.influence[2] / weight) ** 2).sum())),
+        pixels=data.size,
+    )
+
+
+class PixelFit(NamedTuple):
+    """The Moffat profile that fits some pixels best.
+
+    Parameters
+    ----------
+    parameters : array, shape (5 or 6,)
+        Centre x and y, ln FWHM, the two shears, and ln(beta - 1) where it is free.
+    flux, background : float
+    influence : array, shape (5 or 6, n)
+        What a unit in each pixel adds to each parameter.
+    chi2 : float
+    """
+
+    parameters: FloatArray
+    flux: float
+    background: float
+    influence: FloatArray
+    chi2: float
+
+
+def fit_pixels(
+    dx: FloatArray, dy: FloatArray, data: FloatArray, weight: FloatArray, *, beta: float | None, fwhm: float
+) -> PixelFit | None:
+    """Fit an elliptical Moffat profile to pixels at offsets (dx, dy); None where none fits.
+
+    The misfit of each pixel is multiplied by its weight.  Flux and background are linear: the best ones are found anew
+    for every shape (Golub & Pereyra 1973).
+    """
 
     def design(p: FloatArray) -> FloatArray:
-        profile = _pixel_moffat(
-            columns[i] - x - p[0], rows[j] - y - p[1], fwhm=np.exp(p[2]), shear=(p[3], p[4]),
+        profile = pixel_moffat(
+            dx - p[0],
+            dy - p[1],
+            fwhm=np.exp(p[2]),
+            shear=(p[3], p[4]),
             beta=1.0 + np.exp(p[5]) if beta is None else beta,
-        )  # fmt: skip
+        )
         return np.stack([profile, np.ones_like(profile)], axis=1) * weight[:, None]
 
     def misfit(p: FloatArray) -> FloatArray:
-        # Flux and background are linear: the best ones are found anew for every shape (Golub & Pereyra 1973).
         columns_of = design(p)
         return np.asarray(columns_of @ np.linalg.lstsq(columns_of, data * weight, rcond=None)[0] - data * weight)
 
     start = [0.0, 0.0, np.log(fwhm), 0.0, 0.0] + ([np.log(2.5)] if beta is None else [])
     fit = least_squares(misfit, start, x_scale="jac", xtol=1e-10, ftol=1e-12, gtol=1e-12)
     p = fit.x
-    flux, background = np.linalg.lstsq(design(p), data * weight, rcond=None)[0]
+    flux, background = np.linalg.lstsq(design(p), data * weight, rcond=None)[0].tolist()
+    radius = float(np.hypot(dx, dy).max())
     if not (fit.success and flux > 0 and np.hypot(p[0], p[1]) < radius / 2 and 0.1 < np.exp(p[2]) < 2.0 * radius):
-        raise InputError(f"no Moffat profile fits what is at x={x:g}, y={y:g}; is there a star?")
-    scatter = 1.0 if exposure.variance is not None else 2.0 * fit.cost / (data.size - p.size - 2)
-    covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * scatter
-    return Star(
-        x=float(x + p[0]),
-        y=float(y + p[1]),
-        flux=float(flux),
-        background=float(background),
-        fwhm=float(np.exp(p[2])),
-        ellipticity=float(1.0 - np.exp(-2.0 * np.hypot(p[3], p[4]))),
-        angle=float(0.5 * np.rad2deg(np.arctan2(p[4], p[3]))),
-        beta=float(1.0 + np.exp(p[5])) if beta is None else float(beta),
-        fwhm_error=float(np.exp(p[2]) * np.sqrt(covariance[2, 2])),
-        pixels=data.size,
-    )
+        return None
+    influence = np.linalg.pinv(fit.jac) * weight
+    return PixelFit(p, flux, background, influence, 2.0 * float(fit.cost))
 
 
-def _pixel_moffat(
-    dx: FloatArray, dy: FloatArray, *, fwhm: float, shear: tuple[float, float], beta: float
+@lru_cache
+def _nodes(count: int) -> tuple[FloatArray, FloatArray]:
+    return np.polynomial.legendre.leggauss(count)
+
+
+def pixel_moffat(
+    dx: FloatArray, dy: FloatArray, *, fwhm: float, shear: tuple[float, float], beta: float, nodes: int = 5
 ) -> FloatArray:
     """The flux of a Moffat profile of unit flux in the pixels whose centres are at these offsets.
 
     The ellipse has the axes ``fwhm * exp(+-g)`` with ``g`` the length of ``shear``, which points at twice the angle.
     """
-    node, weight = np.polynomial.legendre.leggauss(5)
+    node, weight = _nodes(nodes)
     x = dx[:, None, None] + 0.5 * node[None, None, :]
     y = dy[:, None, None] + 0.5 * node[None, :, None]
     g = max(float(np.hypot(*shear)), 1e-12)

@@ -1,0 +1,130 @@
+"""``psfmatch inspect``: what a file is, and what its PSF is like over the field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from psfmatch.cli.console import OK, Console, verb
+
+if TYPE_CHECKING:
+    from psfmatch.inspection import FrameReport, PSFReport
+
+__all__ = ["inspect"]
+
+UNDERSAMPLED = 2.0
+
+
+@click.command(short_help="What a file is, and its PSF over the field.")
+@click.argument("file", metavar="FILE")
+@click.option("--psf", metavar="PSF", help="The PSF of the frame FILE: a file or words.")
+@click.option("--format", "psf_format", metavar="NAME", help="The PSF format.  Default: what the content says.")
+@click.option(
+    "--shape",
+    nargs=2,
+    type=click.IntRange(min=1),
+    metavar="NX NY",
+    help="Columns and rows of the field.  Default: that of the model, or of the frame.",
+)
+@click.option("--mesh", type=click.IntRange(min=1), default=3, show_default=True, help="Positions along either axis.")
+@click.option("--pixel-scale", type=float, metavar="ARCSEC", help="A pixel of the image, where the file needs it.")
+@click.option("--allow-pickle", is_flag=True, help="Load pickles, which can run any code, from FILE.")
+@click.option(
+    "--output", "-o", metavar="PICTURE.png", type=click.Path(path_type=Path), help="Draw the PSF (needs matplotlib)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
+@verb
+def inspect(
+    console: Console, /, file: str, psf: str | None, psf_format: str | None, shape: Sequence[int] | None, mesh: int,
+    pixel_scale: float | None, allow_pickle: bool, output: Path | None, overwrite: bool,
+) -> int:  # fmt: skip
+    """Say what FILE is: a PSF, with its FWHM and ellipticity over the field, or a frame, with its planes and its PSF.
+
+    FILE may be of any PSF format that psfmatch reads, any frame, or words.  Where it holds several models, choose one
+    in brackets: a chip, a band, an extension.
+
+    \b
+    Examples:
+      psfmatch inspect image.psf -o image-psf.png
+      psfmatch inspect "exposure.piff[12]" --mesh 5
+      psfmatch inspect "psField-001000-1-0100.fit.gz[r]"
+      psfmatch inspect frame.fits --psf frame.psf --json
+
+    \b
+    The table:
+      x, y        positions, in pixels counted from 0
+      FWHM        of the profile, in pixels
+      1 - b/a     ellipticity of the core, from adaptive moments, and the angle of the long axis from +x towards +y
+      sum         of the stamp, of a source of unit flux
+      beyond      the flux beyond the stamp, as its wings and its sum say
+    """
+    from psfmatch.geometry import Box
+    from psfmatch.inspection import PSFReport, inspect_file
+    from psfmatch.io.files import atomic_output
+
+    if output is not None and output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
+    box = Box(0, 0, shape[1], shape[0]) if shape else None
+    report = inspect_file(
+        file, psf=psf, box=box, mesh=mesh, format=psf_format, pixel_scale=pixel_scale, allow_pickle=allow_pickle
+    )
+    model = report if isinstance(report, PSFReport) else report.psf
+    if not isinstance(report, PSFReport):
+        _print_frame(console, report)
+    if model is not None:
+        _print_psf(console, model)
+    if output is not None:
+        if model is None:
+            raise click.UsageError(f"{file}: a frame without a PSF model, so that there is nothing to draw; give --psf")
+        from psfmatch.plots import psf_over_field
+
+        figure = psf_over_field(model)
+        with atomic_output(output, overwrite=overwrite) as stream:
+            figure.savefig(stream, format=output.suffix[1:] or "png", dpi=110)
+        console.line(f"wrote {output}")
+    console.result({"command": "inspect", "ok": True, **report.as_dict(), "output": output})
+    return OK
+
+
+def _print_frame(console: Console, report: FrameReport) -> None:
+    frame = report.exposure
+    ny, nx = frame.shape
+    console.line(
+        f"{report.name}: a frame of {nx} x {ny} px, {frame.image.dtype}{f', in {frame.unit}' * bool(frame.unit)}"
+    )
+    if report.noise is not None:
+        console.line(f"noise of a pixel: {report.noise:.4g} (median)")
+    if report.center is not None and frame.pixel_scale is not None:
+        ra, dec = report.center
+        console.line(f"centre: {ra:.6f} {dec:+.6f} deg, pixels of {frame.pixel_scale:.4g} arcsec")
+    if report.counts:
+        share = ((name, f"{count}", f"{100.0 * count / (nx * ny):.2f} %") for name, count in report.counts.items())
+        console.table(("mask plane", "pixels", "share"), list(share))
+    if report.psf is None:
+        console.line("no PSF model")
+
+
+def _print_psf(console: Console, report: PSFReport) -> None:
+    ny, nx = report.psf.shape
+    what = "constant" if report.psf.constant else "varies over the field"
+    if not report.psf.constant and report.box is None:
+        what = "may vary, over a field that it does not know: give --shape; here at (0, 0)"
+    console.line(f"{report.name or report.model}: {report.title} ({report.model}, {nx} x {ny} px); {what}")
+    figures = (report.x, report.y, report.fwhm, report.ellipticity, report.angle, report.total, report.missing)
+    table = [
+        (f"{x:.0f}, {y:.0f}", f"{width:.3f}", f"{e:.4f}", f"{angle:.0f}", f"{total:.4f}", f"{beyond:.1e}")
+        for x, y, width, e, angle, total, beyond in zip(*figures, strict=True)
+    ]
+    if len(table) > 1:
+        all_of = report.summary
+        table += [
+            (name, f"{all_of['fwhm'][name]:.3f}", f"{all_of['ellipticity'][name]:.4f}", "",
+             f"{all_of['total'][name]:.4f}", f"{all_of['missing'][name]:.1e}")
+            for name in ("min", "median", "max")
+        ]  # fmt: skip
+    if report.fwhm.min() < UNDERSAMPLED:
+        console.line("the pixels undersample this PSF: the FWHM is that of a spline through them, and too wide")
+    console.table(("x, y", "FWHM", "1 - b/a", "angle", "sum", "beyond"), table)

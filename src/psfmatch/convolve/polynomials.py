@@ -1,0 +1,205 @@
+"""Kernels whose weights are polynomials of the position; see `psfmatch.convolve.local`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psfmatch.convolve.arrays import scaled
+from psfmatch.convolve.blocks import Batch, Blocks
+from psfmatch.convolve.local import MANY, SHARE, LocalKernel, Terms, added, negligible
+from psfmatch.fields import Field, term_degrees
+from psfmatch.geometry import FloatArray
+from psfmatch.kernel import MatchingKernel
+
+__all__ = ["PolynomialKernel"]
+
+KEPT = 3
+
+
+class PolynomialKernel(LocalKernel):
+    """A kernel whose weights are polynomials."""
+
+    def __init__(
+        self, kernel: MatchingKernel, blocks: Blocks, tolerance: float, xp: Any, dtype: Any, device: Any
+    ) -> None:
+        super().__init__(kernel, blocks, tolerance, xp, dtype, device)
+        images, box = _from_input_column(self.kernel), kernel.box
+        moved = MatchingKernel(images, Field(np.eye(len(images)), box)).compressed(SHARE * tolerance)
+        self.basis, self.table = moved.basis, moved.weights.table
+        read = [blocks.x.read(k) for k in range(blocks.x.count)]
+        put = [blocks.y.positions(k) for k in range(blocks.y.count)]
+        self.columns = [_axis_terms(p, moved.weights.terms_along(x=_nodes(p, moved), y=[0.0])[0]) for p in read]
+        self.rows = [_axis_terms(p, moved.weights.terms_along(x=[0.0], y=_nodes(p, moved))[1]) for p in put]
+        self._known: dict[int, _Row] = {}
+        self.own: _OwnTerms | None = None
+        if len(images) <= MANY:
+            self.own = _OwnTerms(
+                [(j, i) for i, j in term_degrees(kernel.weights.order)],
+                images,
+                self._forward(self._array(images)),
+                [moved.weights.terms_along(x=[0.0], y=p)[1] for p in put],
+                [moved.weights.terms_along(x=p, y=[0.0])[0] for p in read],
+            )
+
+    def _summed(self, cut: Any, terms: Terms, precise: NDArray[np.bool_]) -> Any:
+        y, x, fft = self.blocks.y, self.blocks.x, self.fft
+        spectra: dict[int, Any] = {}
+        products: dict[int, Any] = {}
+        for level in self._levels(terms, precise):
+            spectra = self._spectra(cut, terms.p, {m for _, m in level.pairs}, level.dtype, spectra)
+            sums: dict[int, Any] = {}
+            for (j, m), image in zip(level.pairs, level.images, strict=True):
+                sums[j] = added(sums.get(j), spectra[m] * image)
+            products |= {j: added(products.get(j), total) for j, total in sums.items()}
+        total = None
+        for j, product in products.items():  # those in double precision first: they take in the others
+            # What wraps falls into the kernel's margin, which is cut off.
+            strip = fft.ifft(product, axis=1)[:, y.kernel - 1 :, :]
+            if j:
+                strip = scaled(self.xp, strip, self._array(terms.q[:, j, ...], strip.real.dtype))
+            total = added(total, strip)
+        return fft.irfft(total, n=x.side, axis=2)[:, :, x.kernel - 1 :]
+
+    def _images(self, terms: Terms, chosen: NDArray[np.bool_], dtype: Any) -> list[Any]:
+        if self.own is None or terms.pairs is not self.own.pairs:
+            return super()._images(terms, chosen, dtype)
+        images = self.own.spectra if dtype == self.dtype else self._own_fine
+        return [images[None, k, ...] for k in np.flatnonzero(chosen).tolist()]
+
+    @cached_property
+    def _own_fine(self) -> Any:
+        """The transforms of the field's own terms in double precision."""
+        assert self.own is not None
+        return self._forward(self._array(self.own.images, self.xp.float64))
+
+    def _terms(self, batch: Batch) -> Terms:
+        tables = [self._row(row) for row, _ in batch]
+        needed = np.any([table.needed[column] for table, (_, column) in zip(tables, batch, strict=True)], axis=0)
+        if self.own is not None and np.count_nonzero(needed) == len(self.own.pairs):
+            return self.own.terms(batch)
+        j, m = np.nonzero(needed)
+        pairs = list(zip(j.tolist(), m.tolist(), strict=True))
+        rows = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
+        weights = np.stack(rows)
+        q = np.stack([self.rows[row].values for row, _ in batch])[:, :, :, None]
+        p = np.stack([self.columns[column].values for _, column in batch])[:, :, None, :]
+        return Terms(pairs, weights, np.abs(weights) @ self._heights, q, p)
+
+    def _row(self, row: int) -> _Row:
+        """The expansions in all blocks of a row; those of the last few rows are kept."""
+        found = self._known.get(row)
+        if found is None:
+            table = (self.rows[row].matrix @ self.table)[None] @ np.stack([c.matrix.T for c in self.columns])[:, None]
+            sizes = np.sqrt((table**2).sum(axis=1))
+            flat = sizes.reshape(len(table), -1)
+            needed = ~negligible(flat, self.tolerance * flat.max(axis=1, keepdims=True))
+            found = _Row(table, needed.reshape(sizes.shape))
+            self._known = {**{k: v for k, v in self._known.items() if abs(k - row) < KEPT}, row: found}
+        return found
+
+
+class _Row(NamedTuple):
+    """The coefficients of the terms in each block of a row (n, r, j, m), and which are needed."""
+
+    table: FloatArray
+    needed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _OwnTerms:
+    """The terms of the whole field, which are the same in every block: where all are needed, nothing is mixed.
+
+    Parameters
+    ----------
+    pairs : list of (j, m)
+    images, spectra : array
+        The terms' images, and their transforms in the planes' precision.
+    rows, columns : list of array, shape (m, n)
+        The field's polynomials over the rows that each row of blocks puts, and the columns that each column reads.
+    """
+
+    pairs: list[tuple[int, int]]
+    images: FloatArray
+    spectra: Any
+    rows: list[FloatArray]
+    columns: list[FloatArray]
+
+    @cached_property
+    def heights(self) -> FloatArray:
+        """The largest Fourier amplitude of each image."""
+        return np.array([float(abs(image).max()) for image in self.spectra])
+
+    def terms(self, batch: Batch) -> Terms:
+        """These terms in some blocks."""
+        q, p = np.stack([self.rows[row] for row, _ in batch]), np.stack([self.columns[column] for _, column in batch])
+        j, m = np.array(self.pairs).T
+        heights = self.heights * np.abs(q).max(axis=2)[:, j] * np.abs(p).max(axis=2)[:, m]
+        return Terms(self.pairs, np.zeros((len(batch), len(j), 0)), heights, q[:, :, :, None], p[:, :, None, :])
+
+
+class _AxisTerms(NamedTuple):
+    """The Chebyshev polynomials along one axis of a block.
+
+    Parameters
+    ----------
+    matrix : array, shape (m, m)
+        From coefficients of the field's polynomials to those of the block's.
+    values : array, shape (m, n)
+        The block's polynomials at its pixels.
+    """
+
+    matrix: FloatArray
+    values: FloatArray
+
+
+def _axis_terms(positions: FloatArray, at_nodes: FloatArray) -> _AxisTerms:
+    """For the pixels of a block along an axis, and the field's polynomials (m, m) at its nodes."""
+    count = len(at_nodes)
+    middle, half = _span(positions)
+    values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
+    return _AxisTerms(_chebyshev(count)[1] @ at_nodes.T, values)
+
+
+def _nodes(positions: FloatArray, kernel: MatchingKernel) -> FloatArray:
+    """As many Gauss-Chebyshev nodes between the ends of a block's axis as the field has polynomials along it."""
+    middle, half = _span(positions)
+    return middle + half * _chebyshev(kernel.weights.order + 1)[0]
+
+
+def _span(positions: FloatArray) -> tuple[float, float]:
+    return float(positions.mean()), max(0.5 * (positions.size - 1), 0.5)
+
+
+@lru_cache(maxsize=32)
+def _chebyshev(count: int) -> tuple[FloatArray, FloatArray]:
+    """Gauss-Chebyshev nodes, and the matrix from values there to coefficients."""
+    at = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    return at, np.linalg.inv(np.polynomial.chebyshev.chebvander(at, count - 1))
+
+
+def _from_input_column(kernel: MatchingKernel) -> FloatArray:
+    """The images of a polynomial kernel's Chebyshev terms, as a function of the input pixel's column.
+
+    ``T_i(x' + u) = sum_m A_im(u) T_m(x')`` for each column u of the kernel.
+
+    Returns
+    -------
+    array, shape (n_terms, ky, kx)
+    """
+    order, box = kernel.weights.order, kernel.box
+    unit, _ = _chebyshev(order + 1)
+    x, y = box.center.x + 0.5 * box.shape[1] * unit, box.center.y + 0.5 * box.shape[0] * unit
+    one = Field(np.eye((order + 1) * (order + 2) // 2), box)
+    along_x, along_y = one.terms_along(x=x, y=y)
+    weights = kernel.weights.on_grid(x=x, y=y)  # Chebyshev series whatever the field's own polynomials
+    table = np.linalg.inv(along_y.T) @ weights @ np.linalg.inv(along_x)
+    by_term = np.tensordot(table, kernel.basis, axes=(0, 0))  # (j, i, ky, kx)
+    columns = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
+    moves = np.stack([one.terms_along(x=x + u, y=y)[0] @ np.linalg.inv(along_x) for u in columns])
+    moved = np.einsum("jiyu,uim->jmyu", by_term, moves)
+    return np.stack([moved[j, m] for m, j in term_degrees(order)])

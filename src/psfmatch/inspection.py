@@ -1,0 +1,298 @@
+"""What a file is: a PSF and how it varies over the field, or a frame and what is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from psfmatch.errors import FormatError, InputError, PSFError
+from psfmatch.exposure import Exposure
+from psfmatch.geometry import Box, FloatArray
+from psfmatch.io import PSFFormat, PSFSource, psf_formats, read_exposure, read_psf
+from psfmatch.io.psf_formats import recognised
+from psfmatch.io.words import are_words
+from psfmatch.moments import adaptive_moments, fwhm
+from psfmatch.psf import PSF
+from psfmatch.stamp_noise import stamp_noise
+from psfmatch.wings import missing_flux
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["FrameReport", "PSFReport", "inspect_file", "inspect_psf"]
+
+MARGIN = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class PSFReport:
+    """A PSF on a mesh of positions over its field.
+
+    Parameters
+    ----------
+    name : str
+        Of the file or object.
+    title : str
+        What it is: the format, or the kind of object.
+    psf : PSF
+        The model.
+    box : Box or None
+        The field of the mesh; None: no field is known, or the PSF is constant.
+    x, y : array, shape (n,)
+        The mesh, rows first.
+    stamps : array, shape (n, sy, sx)
+        The PSF there.
+    fwhm : array, shape (n,)
+        Of the profile, in pixels.
+    ellipticity, angle : array, shape (n,)
+        ``1 - b/a``, and the direction of the long axis in degrees from +x towards +y, from adaptive moments; NaN where
+        these do not converge.
+    total : array, shape (n,)
+        The sum of the stamp, of a source of unit flux.
+    missing : array, shape (n,)
+        The flux beyond the stamp relative to that in it, as its wings and its sum say.
+    """
+
+    name: str
+    title: str
+    psf: PSF
+    box: Box | None
+    x: FloatArray
+    y: FloatArray
+    stamps: FloatArray
+    fwhm: FloatArray
+    ellipticity: FloatArray
+    angle: FloatArray
+    total: FloatArray
+    missing: FloatArray
+
+    @property
+    def model(self) -> str:
+        """The class of the model."""
+        return type(self.psf).__name__
+
+    @property
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Least, median and largest of the figures over the mesh."""
+        figures = {"fwhm": self.fwhm, "ellipticity": self.ellipticity, "total": self.total, "missing": self.missing}
+        return {
+            name: {"min": float(np.nanmin(v)), "median": float(np.nanmedian(v)), "max": float(np.nanmax(v))}
+            if np.isfinite(v).any() else dict.fromkeys(("min", "median", "max"), np.nan)
+            for name, v in figures.items()
+        }  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for programs."""
+        box = None if self.box is None else [self.box.y0, self.box.x0, self.box.y1, self.box.x1]
+        arrays = {name: getattr(self, name) for name in ("x", "y", "fwhm", "ellipticity", "angle", "total", "missing")}
+        return {
+            "kind": "psf", "name": self.name, "title": self.title, "model": self.model, "shape": self.psf.shape,
+            "constant": self.psf.constant, "box": box, "summary": self.summary,
+            "mesh": {name: values.tolist() for name, values in arrays.items()},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FrameReport:
+    """A frame: its planes, mask, WCS and PSF.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    exposure : Exposure
+        What was read.
+    noise : float or None
+        The median standard deviation of a pixel, where there is a variance.
+    counts : mapping of str to int
+        Pixels in each mask plane that has any.
+    psf : PSFReport or None
+        Of its PSF, where it has one.
+    """
+
+    name: str
+    exposure: Exposure
+    noise: float | None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    psf: PSFReport | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for programs."""
+        frame = self.exposure
+        return {
+            "kind": "frame", "name": self.name, "shape": frame.shape, "dtype": str(frame.image.dtype),
+            "unit": frame.unit, "noise": self.noise, "finite": float(np.isfinite(frame.image).mean()),
+            "mask": dict(self.counts), "pixel_scale": frame.pixel_scale, "center": self.center,
+            "psf": None if self.psf is None else self.psf.as_dict(),
+        }  # fmt: skip
+
+    @property
+    def center(self) -> tuple[float, float] | None:
+        """Right ascension and declination of the middle, in degrees."""
+        wcs, (ny, nx) = self.exposure.wcs, self.exposure.shape
+        if wcs is None or not wcs.has_celestial:
+            return None
+        lon, lat = wcs.celestial.pixel_to_world_values(0.5 * (nx - 1), 0.5 * (ny - 1))
+        return float(lon), float(lat)
+
+
+def inspect_file(
+    source: str | PathLike[str],
+    *,
+    psf: Any = None,
+    box: Box | None = None,
+    mesh: int = 3,
+    format: str | None = None,
+    pixel_scale: float | None = None,
+    allow_pickle: bool = False,
+) -> PSFReport | FrameReport:
+    """Say what a file is: a PSF, or a frame and its PSF.
+
+    What one of the PSF formats takes for its own is a PSF.  A plain image is one if it shows a single source in the
+    middle, and else a frame.
+
+    Parameters
+    ----------
+    source : path or words
+        As for `psfmatch.read_psf` and `psfmatch.read_exposure`.
+    psf : PSF, path or words, optional
+        The PSF of the frame, which the file then is.
+    box : Box, optional
+        The field to look at; default that of the model, or the frame's.
+    mesh : int
+        Positions along either axis.
+    format : str, optional
+        The PSF format that the file has.
+    pixel_scale : float, optional
+        Arcseconds a pixel, as for `psfmatch.read_psf`.
+    allow_pickle : bool
+        As for `psfmatch.read_psf`.
+
+    Returns
+    -------
+    PSFReport or FrameReport
+        What it is, and what was measured.
+
+    Raises
+    ------
+    FileNotFoundError, FormatError, PSFError, InputError
+        As `psfmatch.read_psf` and `psfmatch.read_exposure`.
+    """
+    name = os.fspath(source)
+    if psf is None:
+        found = _psf_format(source, format)
+        if found is None or found.name != "psfmatch":
+            try:
+                model = read_psf(source, format=format, pixel_scale=pixel_scale, allow_pickle=allow_pickle)
+            except PSFError:
+                if found is None or found.name != "image" or format is not None:
+                    raise
+            else:
+                title = "a PSF in words" if found is None else found.title
+                return inspect_psf(model, box=box, mesh=mesh, name=name, title=title)
+    exposure = read_exposure(source, psf=psf)
+    report = None
+    if exposure.psf is not None:
+        report = inspect_psf(exposure.psf, box=box or exposure.box, mesh=mesh, name=name, title="the PSF of the frame")
+    return FrameReport(name, exposure, _noise(exposure), _counts(exposure), report)
+
+
+def _psf_format(source: str | PathLike[str], format: str | None) -> PSFFormat | None:
+    """The PSF format of a file; None for words."""
+    known = {one.name: one for one in psf_formats()}
+    if format is not None:
+        return known.get(format)
+    if isinstance(source, str) and are_words(source) and not os.path.exists(source):
+        return None
+    with PSFSource(source) as opened:
+        found = recognised(opened)
+    if found is None:
+        raise FormatError(f"{os.fspath(source)}: neither a PSF nor a frame that psfmatch reads")
+    return found
+
+
+def inspect_psf(
+    source: Any,
+    *,
+    box: Box | None = None,
+    mesh: int = 3,
+    name: str = "",
+    title: str = "",
+    pixel_scale: float | None = None,
+    wcs: WCS | None = None,
+) -> PSFReport:
+    """Measure a PSF on a mesh of positions.
+
+    Parameters
+    ----------
+    source : PSF, file, words or object
+        As for `psfmatch.read_psf`.
+    box : Box, optional
+        The field; default that which the model knows.
+    mesh : int
+        Positions along either axis, from 2 % inside the border on; 1: the middle alone.
+    name, title : str
+        What messages and tables call it.
+    pixel_scale, wcs : optional
+        As for `psfmatch.read_psf`.
+
+    Returns
+    -------
+    PSFReport
+        What was measured.
+
+    Raises
+    ------
+    PSFError
+        If the PSF cannot be evaluated at a position, or has no maximum there to measure.
+    InputError
+        If ``mesh`` is below 1.
+    """
+    if mesh < 1:
+        raise InputError(f"mesh={mesh}: give at least one position along an axis")
+    psf = read_psf(source, pixel_scale=pixel_scale, wcs=wcs)
+    box = box or psf.field
+    if psf.constant or box is None:
+        box, x, y = None, np.zeros(1), np.zeros(1)
+    else:
+        along = np.array([0.5]) if mesh == 1 else np.linspace(MARGIN, 1.0 - MARGIN, mesh)
+        y, x = (g.ravel() for g in np.meshgrid(
+            box.y0 + along * (box.shape[0] - 1), box.x0 + along * (box.shape[1] - 1), indexing="ij"
+        ))  # fmt: skip
+    stamps = psf.stamps(x=x, y=y)
+    measured = np.array([_figures(stamp, psf) for stamp in stamps]).T
+    return PSFReport(name, title or "a PSF", psf, box, x, y, stamps, *measured)
+
+
+def _figures(stamp: FloatArray, psf: PSF) -> tuple[float, float, float, float, float]:
+    """FWHM, ellipticity, angle, sum, and the flux beyond the stamp."""
+    total = float(stamp.sum())
+    try:
+        xx, xy, yy = adaptive_moments(stamp)
+        values, vectors = np.linalg.eigh([[xx, xy], [xy, yy]])
+        shape = 1.0 - np.sqrt(values[0] / values[1]), np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])) % 180.0
+    except PSFError:
+        shape = np.nan, np.nan
+    try:
+        beyond = missing_flux(stamp, stamp_noise(stamp), psf.measured)[0]
+    except PSFError:
+        beyond = np.nan
+    return fwhm(stamp), float(shape[0]), float(shape[1]), total, beyond
+
+
+def _noise(exposure: Exposure) -> float | None:
+    if exposure.variance is None:
+        return None
+    good = np.isfinite(exposure.variance) & (exposure.variance > 0)
+    return float(np.sqrt(np.median(exposure.variance[good]))) if good.any() else None
+
+
+def _counts(exposure: Exposure) -> dict[str, int]:
+    mask = exposure.mask
+    counts = {name: int(np.count_nonzero(mask.array & mask.bits(name))) for name in mask.planes}
+    return {name: count for name, count in counts.items() if count}

@@ -1,0 +1,370 @@
+"""Frames of other observatories, in files of their documented layouts or of independent writers."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
+from astropy.wcs import WCS
+
+from psfmatch.errors import FormatError, InputError, PsfMatchWarning
+from psfmatch.io import MaskConvention, exposures_in, frame_formats, read_exposure
+from psfmatch.io.frame_formats import FrameSource
+
+SHAPE = (23, 17)
+rng = np.random.default_rng(61)
+PIXELS = rng.normal(100.0, 9.0, SHAPE).astype("f4")
+WEIGHT = rng.uniform(0.5, 3.0, SHAPE).astype("f4")
+DATA = Path(__file__).parent / "data"
+
+
+def save(path, *hdus, **primary):
+    path.parent.mkdir(exist_ok=True)
+    fits.HDUList([fits.PrimaryHDU(header=fits.Header(primary)), *hdus]).writeto(path)
+    return path
+
+
+def found(path):
+    """The name of the format that takes a file for its own."""
+    with FrameSource(path) as source:
+        return next(known.name for known in frame_formats() if known.recognises(source))
+
+
+# ---- SDSS
+
+SKY = np.add.outer(np.arange(5) * 2.0, np.arange(4) * 0.5) + 100.0
+ROWS, COLUMNS = (np.arange(SHAPE[0]) + 0.5) * 5 / SHAPE[0] - 0.5, (np.arange(SHAPE[1]) + 0.5) * 4 / SHAPE[1] - 0.5
+CALIBRATION = np.linspace(0.004, 0.005, SHAPE[1]).astype("f4")
+
+
+def sdss(path, **cards):
+    columns = [
+        fits.Column("ALLSKY", "20E", dim="(4,5)", array=SKY[None]),
+        fits.Column("XINTERP", f"{SHAPE[1]}E", array=COLUMNS[None]),
+        fits.Column("YINTERP", f"{SHAPE[0]}E", array=ROWS[None]),
+    ]
+    header = fits.Header({"RUN": 1000, "CAMCOL": 1, "FILTER": "r", "NMGY": 0.0045} | cards)
+    hdus = [fits.PrimaryHDU(0.01 * PIXELS, header), fits.ImageHDU(CALIBRATION), fits.BinTableHDU.from_columns(columns)]
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cards", "gain", "dark"),
+    [
+        ({}, 4.71, 1.8225),
+        ({"CAMCOL": 2, "FILTER": "u", "RUN": 1000}, 1.595, 12.6025),
+        ({"CAMCOL": 2, "FILTER": "u", "RUN": 1101}, 1.825, 12.6025),
+        ({"CAMCOL": 4, "FILTER": "z", "RUN": 1501}, 4.775, 12.6025),
+    ],
+)
+def test_an_sdss_frame_has_its_variance_from_sky_and_calibration(tmp_path, cards, gain, dark):
+    exposure = read_exposure(sdss(tmp_path / "frame.fits", **cards))
+    y, x = 11, 6
+    j, i = (max(0, int(np.floor(at))) for at in (ROWS[y], COLUMNS[x]))
+    t, s = ROWS[y] - j, COLUMNS[x] - i
+    sky = (1 - t) * ((1 - s) * SKY[j, i] + s * SKY[j, i + 1]) + t * ((1 - s) * SKY[j + 1, i] + s * SKY[j + 1, i + 1])
+    counts = 0.01 * float(PIXELS[y, x]) / float(CALIBRATION[x]) + sky
+    assert exposure.variance[y, x] == pytest.approx((counts / gain + dark) * float(CALIBRATION[x]) ** 2, rel=1e-5)
+    assert exposure.unit == "nanomaggy"
+    assert not exposure.mask.array.any()
+
+
+def test_an_sdss_frame_of_no_camera_is_refused(tmp_path):
+    with pytest.raises(FormatError, match=r"frame\.fits: CAMCOL 7 and FILTER 'r' name no CCD"):
+        read_exposure(sdss(tmp_path / "frame.fits", CAMCOL=7))
+
+
+def test_an_fpc_frame_loses_its_bias(tmp_path):
+    path = tmp_path / "fpC-001000-r1-0100.fit"
+    fits.PrimaryHDU(np.uint16(1000 + PIXELS), fits.Header({"SOFTBIAS": 1000})).writeto(path)
+    np.testing.assert_allclose(read_exposure(path).image, np.floor(1000 + PIXELS) - 1000)
+
+
+# ---- CASU: VISTA's pawprints
+
+
+def test_a_pawprint_with_its_confidence_map(tmp_path):
+    """Sixteen detectors; the confidence map, 100 for an average pixel, is named in a card."""
+    confidence = np.clip(rng.normal(100, 8, (16, *SHAPE)), 60, 120).astype("i2")
+    confidence[:, 3:5, 2] = 0
+    images = [
+        fits.ImageHDU(
+            PIXELS + k,
+            fits.Header({"CIR_CPM": f"flat_conf.fit[{k + 1}]", "SKYNOISE": 5.0 + k}),
+            name=f"DET1.CHIP{k + 1}",
+        )
+        for k in range(16)
+    ]
+    maps = [fits.ImageHDU(c, name=f"DET1.CHIP{k + 1}") for k, c in enumerate(confidence)]
+    path = save(tmp_path / "pawprint.fit", *images)
+    save(tmp_path / "flat_conf.fit", *maps)
+    assert found(path) == "casu"
+    chips = exposures_in(path)
+    assert chips == [f"{path}[{k}]" for k in range(1, 17)]
+    for name, k in ((chips[6], 6), (f"{path}[DET1.CHIP16]", 15)):
+        exposure = read_exposure(name)
+        good = confidence[k] > 0
+        np.testing.assert_array_equal(exposure.image, PIXELS + k)
+        np.testing.assert_allclose(exposure.variance[good], (5.0 + k) ** 2 * 100.0 / confidence[k][good], rtol=1e-6)
+        assert np.isposinf(exposure.variance[~good]).all()
+        np.testing.assert_array_equal(exposure.mask.any_of("NO_DATA"), ~good)
+    with pytest.warns(PsfMatchWarning, match="holds 16 images"):
+        read_exposure(path)
+
+
+def test_a_casu_image_without_its_noise_has_it_measured(tmp_path):
+    noise = rng.normal(0, 3.0, (201, 151)).astype("f4")
+    image = fits.ImageHDU(noise, fits.Header({"CASUVERS": "vista 1.3"}))
+    save(tmp_path / "tile_conf.fit", fits.ImageHDU(np.full(noise.shape, 50, "i2")))
+    exposure = read_exposure(save(tmp_path / "tile.fit", image))
+    assert np.sqrt(np.median(exposure.variance)) == pytest.approx(3.0 * np.sqrt(2), rel=0.03)
+
+
+# ---- legacypipe
+
+
+def test_a_brick_of_legacypipe(tmp_path):
+    bits = np.zeros(SHAPE, "i2")
+    bits[2, 3], bits[4, 5], bits[6, 7], bits[8, 9], bits[9, 9] = 1 << 3, 1 << 6, 1 << 2, 1 << 11, 1
+    names = {"image-r": PIXELS, "invvar-r": WEIGHT, "maskbits": bits}
+    for name, array in names.items():
+        hdu = fits.CompImageHDU(array, fits.Header({"BRICK": "0001m002"}), compression_type="GZIP_2", quantize_level=0)
+        save(tmp_path / f"legacysurvey-0001m002-{name}.fits.fz", hdu)
+    exposure = read_exposure(tmp_path / "legacysurvey-0001m002-image-r.fits.fz")
+    np.testing.assert_allclose(exposure.variance, 1 / WEIGHT, rtol=1e-6)
+    planes = {"SAT": (2, 3), "BAD": (4, 5), "SATUR_G": (6, 7), "MEDIUM": (8, 9), "NPRIMARY": (9, 9)}
+    for plane, at in planes.items():
+        assert np.argwhere(exposure.mask.any_of(plane)).tolist() == [list(at)]
+    assert exposure.unit == "nanomaggy"
+
+
+# ---- astropy's CCDData, written by astropy
+
+
+@pytest.mark.parametrize(
+    ("uncertainty", "variance"),
+    [
+        (StdDevUncertainty(np.sqrt(WEIGHT)), WEIGHT),
+        (VarianceUncertainty(WEIGHT), WEIGHT),
+        (InverseVariance(1 / WEIGHT), WEIGHT),
+        (None, None),
+    ],
+)
+def test_files_of_ccddata(tmp_path, uncertainty, variance):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt, wcs.wcs.crpix = (
+        ["RA---TAN", "DEC--TAN"],
+        [9.0, -30.0],
+        [-1e-4, 1e-4],
+        [3, 5],
+    )
+    stamp = np.exp(-0.5 * np.add.outer((np.arange(9) - 4) ** 2 / 4.0, (np.arange(7) - 3) ** 2 / 2.0))
+    data = CCDData(
+        PIXELS, unit="electron", uncertainty=uncertainty, mask=PIXELS > 110, psf=stamp / stamp.sum(), wcs=wcs
+    )
+    data.meta["EXPTIME"] = 12.5
+    path = tmp_path / "ccd.fits"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.write(path)
+    exposure = read_exposure(path)
+    assert found(path) == "ccddata"
+    np.testing.assert_array_equal(exposure.image, PIXELS)
+    if variance is None:
+        assert exposure.variance is None
+    else:
+        np.testing.assert_allclose(exposure.variance, variance, rtol=1e-6)
+    np.testing.assert_array_equal(exposure.mask.any_of("BAD"), PIXELS > 110)
+    np.testing.assert_allclose(exposure.psf.stamps(x=0, y=0)[0], stamp / stamp.sum())
+    assert exposure.unit == "electron"
+    assert exposure.meta["EXPTIME"] == 12.5
+    assert exposure.pixel_scale == pytest.approx(0.36)
+
+
+# ---- HST and Roman
+
+
+def test_what_wfc3s_infrared_channel_means(tmp_path):
+    dq = np.zeros(SHAPE, "i2")
+    dq[1, 2], dq[3, 4], dq[5, 6] = 2048, 512, 256
+    hdus = [fits.ImageHDU(PIXELS, name="SCI"), fits.ImageHDU(np.sqrt(WEIGHT), name="ERR"), fits.ImageHDU(dq, name="DQ")]
+    for detector, saturated, bad in (("IR", [[5, 6]], []), ("UVIS", [[1, 2], [5, 6]], [[3, 4]])):
+        path = save(tmp_path / f"{detector}_flt.fits", *hdus, TELESCOP="HST", INSTRUME="WFC3", DETECTOR=detector)
+        mask = read_exposure(path).mask
+        assert np.argwhere(mask.any_of("SAT")).tolist() == saturated
+        assert np.argwhere(mask.any_of("BAD")).tolist() == bad
+        assert found(path) == "hst"
+
+
+def roman(path, **changes):
+    asdf = pytest.importorskip("asdf")
+    dq = np.zeros(SHAPE, "u4")
+    dq[1, 2], dq[3, 4], dq[5, 6] = 1, 2 | 16, 1 << 7
+    meta = {"telescope": "ROMAN", "instrument": {"optical_element": "F158"}, "exposure": {"exposure_time": 139.8}}
+    tree = {"data": PIXELS, "err": np.sqrt(WEIGHT), "dq": dq, "meta": meta} | changes
+    asdf.AsdfFile({"roman": tree}).write_to(path)
+    return path
+
+
+def test_a_roman_image_in_asdf(tmp_path):
+    exposure = read_exposure(roman(tmp_path / "r_cal.asdf"))
+    np.testing.assert_array_equal(exposure.image, PIXELS)
+    np.testing.assert_allclose(exposure.variance, WEIGHT, rtol=1e-6)
+    for plane, at in {"BAD": (1, 2), "SAT": (3, 4), "GW_AFFECTED_DATA": (3, 4), "OUTLIER": (5, 6)}.items():
+        assert np.argwhere(exposure.mask.any_of(plane)).tolist() == [list(at)]
+    assert exposure.meta == {
+        "telescope": "ROMAN",
+        "instrument.optical_element": "F158",
+        "exposure.exposure_time": 139.8,
+    }
+    assert exposure.wcs is None
+
+
+def test_a_roman_image_of_older_pipelines(tmp_path):
+    """With units, and the variances of the parts in place of the error."""
+    pytest.importorskip("asdf_astropy")
+    from astropy import units as u
+
+    parts = {"err": None, "data": PIXELS * u.Unit("electron / s"), "var_poisson": WEIGHT, "var_rnoise": 0.5 * WEIGHT}
+    path = roman(tmp_path / "r_cal.asdf", **parts)
+    asdf = pytest.importorskip("asdf")
+    with asdf.open(path, mode="rw") as file:
+        del file["roman"]["err"]
+        file.write_to(tmp_path / "old.asdf")
+    exposure = read_exposure(tmp_path / "old.asdf")
+    assert exposure.unit == "electron / s"
+    np.testing.assert_allclose(exposure.variance, 1.5 * WEIGHT, rtol=1e-6)
+
+
+def test_a_roman_wcs_is_followed_to_a_hundredth_of_a_pixel(tmp_path):
+    pytest.importorskip("gwcs")
+    pytest.importorskip("asdf_astropy")
+    from astropy import coordinates
+    from astropy import units as u
+    from astropy.modeling import models
+    from gwcs import WCS as GWCS
+    from gwcs import coordinate_frames as cf
+
+    bend = models.Polynomial2D(2, c1_0=1.0, c2_0=3e-6, c1_1=-2e-6, c0_0=0.0)
+    bend_y = models.Polynomial2D(2, c0_1=1.0, c0_2=4e-6, c1_1=1e-6)
+    scale = models.Scale(0.11 / 3600) & models.Scale(0.11 / 3600)
+    shift = models.Shift(-8.0) & models.Shift(-11.0)
+    sky = models.Pix2Sky_TAN() | models.RotateNative2Celestial(150.0, 2.0, 180.0)
+    transform = shift | models.Mapping((0, 1, 0, 1)) | bend & bend_y | scale | sky
+    detector = cf.Frame2D(name="detector", axes_names=("x", "y"), unit=(u.pix, u.pix))
+    world = cf.CelestialFrame(reference_frame=coordinates.ICRS(), name="icrs")
+    wcs = GWCS([(detector, transform), (world, None)])
+    wcs.bounding_box = ((-0.5, SHAPE[1] - 0.5), (-0.5, SHAPE[0] - 0.5))
+    meta = {"telescope": "ROMAN", "wcs": wcs}
+    exposure = read_exposure(roman(tmp_path / "r_cal.asdf", meta=meta))
+    x, y = np.array([0.0, 16.0, 5.0]), np.array([22.0, 3.0, 9.0])
+    want = np.array(wcs(x, y))
+    got = np.array(exposure.wcs.pixel_to_world_values(x, y))
+    assert np.abs(got - want).max() < 0.01 * 0.11 / 3600
+    assert exposure.pixel_scale == pytest.approx(0.11, rel=1e-3)
+
+
+def test_asdf_files_that_are_not_romans(tmp_path):
+    asdf = pytest.importorskip("asdf")
+    asdf.AsdfFile({"spectrum": [1, 2]}).write_to(tmp_path / "a.asdf")
+    with pytest.raises(FormatError, match=r"a\.asdf: is an ASDF file, but not of Roman"):
+        read_exposure(tmp_path / "a.asdf")
+    with pytest.raises(FormatError, match=r"r\.asdf: roman\.data has 3 axes"):
+        read_exposure(roman(tmp_path / "r.asdf", data=np.zeros((4, *SHAPE))))
+    whole = roman(tmp_path / "s.asdf").read_bytes()
+    (tmp_path / "s.asdf").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FormatError, match=r"s\.asdf: cannot be read as ASDF"):
+        read_exposure(tmp_path / "s.asdf")
+
+
+def test_files_that_no_format_takes(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04" + bytes(60))
+    with pytest.raises(FormatError, match=r"a\.npz: cannot be read as FITS, nor .*ZIP archive.*known are .*sdss"):
+        read_exposure(tmp_path / "a.npz")
+
+
+def test_a_real_decam_image_is_still_decams():
+    assert found(DATA / "decam" / "c4d_170419_042827_ooi_z_ls9.S1.fits.gz") == "decam"
+
+
+# ---- masks by tables of one's own
+
+FLAGS = np.array([[0, 1, 8], [9, 32, 40]], "i4")
+
+
+def mask_file(tmp_path):
+    image = save(tmp_path / "image.fits", fits.ImageHDU(np.ones((2, 3), "f4")))
+    return image, save(tmp_path / "mask.fits", fits.ImageHDU(FLAGS))
+
+
+def toml(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_bits_and_codes_by_a_table(tmp_path):
+    image, mask = mask_file(tmp_path)
+    table = toml(tmp_path / "cam.toml", '[planes]\n0 = "BAD"\n3 = "CR"\n')
+    for convention in (table, str(table), MaskConvention("cam", planes={0: "BAD", 3: "CR"})):
+        got = read_exposure(image, mask=mask, mask_planes=convention).mask
+        assert got.any_of("BAD").tolist() == [[False, True, False], [True, False, False]]
+        assert got.any_of("CR").tolist() == [[False, False, True], [True, False, True]]
+        assert got.any_of("DQ5").tolist() == [[False, False, False], [False, True, True]]
+    table = toml(tmp_path / "codes.toml", 'kind = "codes"\n[planes]\n8 = "GHOST"\n9 = "SAT"\n')
+    got = read_exposure(image, mask=mask, mask_planes=table).mask
+    assert got.any_of("GHOST").tolist() == [[False, False, True], [False, False, False]]
+    assert got.any_of("SAT").tolist() == [[False, False, False], [True, False, False]]
+    assert got.any_of("BAD").tolist() == [[False, True, False], [False, True, True]]  # codes that the table lacks
+
+
+def test_a_table_that_adds_to_a_known_one(tmp_path):
+    image, mask = mask_file(tmp_path)
+    table = toml(tmp_path / "cam.toml", 'extends = "hst"\n[planes]\n5 = "CTE"\n')
+    got = read_exposure(image, mask=mask, mask_planes=table).mask
+    assert got.any_of("CTE").tolist() == [[False, False, False], [False, True, True]]
+    assert got.any_of("BAD").tolist() == [[False, True, True], [True, False, True]]
+    assert read_exposure(image, mask=mask, mask_planes="jwst").mask.any_of("PERSISTENCE").sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("planes = 3", "is no table of mask planes"),
+        ('[planes]\n70 = "BAD"', "a bit is a number from 0 to 63"),
+        ('[planes]\n1 = "not a name"', "name a plane in capitals"),
+        ('kind = "flags"\n[planes]\n1 = "BAD"', "choose bits or codes"),
+        ('extends = "eso"\n[planes]\n1 = "BAD"', "no 'eso'"),
+        ('extends = "decam"\nkind = "bits"\n[planes]\n1 = "BAD"', "cannot be extended by bits"),
+        ('colour = 1\n[planes]\n1 = "BAD"', "colour: there are only"),
+        ("[planes\n", "is no table"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, text, says):
+    with pytest.raises(FormatError, match=rf"cam\.toml: .*{says}"):
+        MaskConvention.from_toml(toml(tmp_path / "cam.toml", text))
+    with pytest.raises(InputError, match=r"choose one of decam, .*or give a TOML file"):
+        read_exposure(mask_file(tmp_path)[0], mask_planes="nowhere.toml")
+
+
+def test_a_table_on_the_command_line(tmp_path):
+    from click.testing import CliRunner
+
+    from psfmatch.cli import main
+    from psfmatch.geometry import Box
+    from psfmatch.io import write_kernel
+    from psfmatch.kernel import MatchingKernel
+
+    flags = np.zeros(SHAPE, "i4")
+    flags[11, 8] = 1 << 4
+    image, mask = save(tmp_path / "i.fits", fits.ImageHDU(PIXELS)), save(tmp_path / "m.fits", fits.ImageHDU(flags))
+    identity = np.zeros((3, 3))
+    identity[1, 1] = 1.0
+    write_kernel(MatchingKernel.constant(identity, Box.from_shape(SHAPE)), tmp_path / "k.fits")
+    table, out = toml(tmp_path / "cam.toml", '[planes]\n4 = "GHOST"\n'), tmp_path / "out.fits"
+    arguments = ["apply", image, tmp_path / "k.fits", "-o", out, "--mask", mask, "--mask-planes", table]
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    assert read_exposure(out).mask.any_of("GHOST")[11, 8]
