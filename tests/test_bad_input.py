@@ -486,7 +486,7 @@ TABLE = [
     ('coadd([FRAME], grid="nowhere.fits")',
      InputError, 'none of the inputs can be used: input 1: has no WCS'),
     ('coadd([FRAME], workers=0)',
-     InputError, 'none of the inputs can be used: input 1: has no WCS'),
+     InputError, 'workers=0: must be a whole number, 1 or more'),
     ('warp(FRAME, "grid")',
      InputError, 'the exposure has no WCS; its place on the grid is not known'),
     ('warp(FRAME, GRID)',

@@ -11,12 +11,11 @@ from click.testing import CliRunner
 import psfmatch
 from psfmatch import Box, CoaddInput, Exposure, FunctionPSF, Grid, InputError, Mask, MoffatPSF, Recipe, coadd
 from psfmatch.cli import main
+from psfmatch.coadd import Store, planned, requested, run_coadd, run_patches, write_coadd
 from psfmatch.coadd.inputs import Prepared
 from psfmatch.coadd.photometry import star_factors, zero_point
-from psfmatch.coadd.plan import method_of, planned
+from psfmatch.coadd.plan import method_of
 from psfmatch.coadd.repair import repaired
-from psfmatch.coadd.run import run_patches
-from psfmatch.coadd.task import run_coadd, write_coadd
 
 TARGET = MoffatPSF(fwhm=5.0, beta=3.5)
 SIGMA = 10.0
@@ -184,25 +183,48 @@ def test_an_input_that_fails_in_the_middle_is_left_out_of_that_patch(monkeypatch
     assert made.count[70:].max() == 2
 
 
-def a_plan(exposures, **options):
+def a_plan(exposures, store=None, **options):
     inputs = [CoaddInput(e, name=f"e{k}") for k, e in enumerate(exposures)]
-    return planned(inputs, target=TARGET, grid=GRID, method=method_of("clipped-mean"), recipe=Recipe(**options))
+    return planned(inputs, **asked(**options), store=store)
 
 
-def test_an_interrupted_coadd_goes_on_to_the_same_bits(tmp_path):
-    plan = a_plan([one(k) for k in range(2)], patch=64)
-    whole = run_coadd(plan, tmp_path / "whole")
-    files = sorted((tmp_path / "whole").glob("*.npz"))
-    assert len(files) == len(plan.patches()) == 6
+def asked(**options):
+    return {"target": TARGET, "grid": GRID, "method": method_of("clipped-mean"), "recipe": Recipe(**options)}
+
+
+def test_an_interrupted_coadd_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    """Kernels and patches that were finished are not made again."""
+    exposures = [one(k) for k in range(2)]
+    store = Store(tmp_path)
+    plan = a_plan(exposures, store, patch=64)
+    whole = run_coadd(plan, store)
+    files = sorted(tmp_path.glob("patch-*.npz"))
+    assert len(files) == len(plan.patches) == 6
     for file in files[1::2]:
         file.unlink()
-    with pytest.raises(InputError, match="resume it"):
-        run_coadd(plan, tmp_path / "whole")
-    again = run_coadd(a_plan([one(k) for k in range(2)], patch=64), tmp_path / "whole", resume=True)
+    monkeypatch.setattr(sys.modules["psfmatch.coadd.solving"], "planned_match", None)
+    again = run_coadd(a_plan(exposures, store, patch=64), store)
     np.testing.assert_array_equal(again.exposure.image, whole.exposure.image)
     np.testing.assert_array_equal(again.exposure.mask.array, whole.exposure.mask.array)
-    with pytest.raises(InputError, match="other inputs or other options"):
-        run_coadd(a_plan([one(0)], patch=64), tmp_path / "whole", resume=True)
+    np.testing.assert_array_equal(again.count, whole.count)
+
+
+def test_a_folder_belongs_to_one_coadd(tmp_path):
+    """What has changed since is named; the size of the patches may change."""
+    exposures = [one(k) for k in range(2)]
+    sources = [CoaddInput(e, name=f"e{k}") for k, e in enumerate(exposures)]
+    Store.claimed(tmp_path / "x", requested(sources, **asked()))
+    with pytest.raises(InputError, match="resume it"):
+        Store.claimed(tmp_path / "x", requested(sources, **asked()))
+    Store.claimed(tmp_path / "x", requested(sources, **asked(memory=1.0, patch=64)), resume=True)
+    brighter = CoaddInput(exposures[1].replace(image=exposures[1].image + 1), name="e1")
+    for changed, options, words in (
+        ([sources[0], brighter], {}, r"input 2 \(e1\) was .* is"),
+        (sources[:1], {}, r"input 2 \(e1\) is missing"),
+        (sources, {"background": "median"}, "background was 'none', is 'median'"),
+    ):
+        with pytest.raises(InputError, match=f"other inputs or other options.*{words}"):
+            Store.claimed(tmp_path / "x", requested(changed, **asked(**options)), resume=True)
 
 
 def test_patches_agree_where_they_meet():
@@ -218,18 +240,20 @@ def test_patches_agree_where_they_meet():
 
 def test_memory_bounds_the_patches():
     plan = a_plan([one(0)], memory=1e-4)
-    assert max(max(box.shape) for box in plan.patches()) <= 64
+    assert max(max(box.shape) for box in plan.patches) <= 64
 
 
 def test_a_cluster_gives_the_same_bits(tmp_path):
     distributed = pytest.importorskip("distributed")
-    plan = a_plan([constant(one(k), k) for k in range(2)], patch=70)
-    here = run_coadd(plan, tmp_path / "here")
+    exposures = [constant(one(k), k) for k in range(2)]
+    options = {"target": TARGET, "grid": GRID, "recipe": Recipe(patch=70)}
+    plan = a_plan(exposures, patch=70)
+    here = run_coadd(plan, Store(tmp_path))
     with (
         distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        there = run_coadd(plan, tmp_path / "there", client=client)
+        there = coadd(exposures, **options, client=client)
     np.testing.assert_array_equal(here.exposure.image, there.exposure.image)
     assert there.failed == {}
 
@@ -241,8 +265,8 @@ def constant(exposure, k):
 def test_a_patch_that_fails_is_named(tmp_path, monkeypatch):
     plan = a_plan([one(0)], patch=70)
     run = sys.modules["psfmatch.coadd.run"]  # psfmatch.coadd itself is the function
-    monkeypatch.setattr(run, "_write", lambda patch, path: (_ for _ in ()).throw(OSError("disk full")))
-    assert set(run_patches(plan, tmp_path / "x").values()) == {"OSError: disk full"}
+    monkeypatch.setattr(run, "_write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    assert set(run_patches(plan, Store(tmp_path)).values()) == {"OSError: disk full"}
 
 
 def test_the_file_and_the_command_line(tmp_path):
@@ -277,9 +301,9 @@ def test_the_common_target_is_found(tmp_path):
         method=method_of("mean"), recipe=Recipe(),
     )  # fmt: skip
     assert 3.2 < plan.target.fwhm < 4.2
-    folder = tmp_path / "parts"
-    run_patches(plan, folder)
-    rows = write_coadd(plan, folder, tmp_path / "a.fits")
+    store = Store(tmp_path)
+    run_patches(plan, store)
+    rows = write_coadd(plan, store, tmp_path / "a.fits")
     assert all(row.residual < 2e-3 for row in rows)
 
 
@@ -324,3 +348,29 @@ def test_masks_of_other_bits_are_brought_together():
     assert made.exposure.mask.any_of("STREAK").any()
     assert not made.exposure.mask.any_of("CR").any()
     assert made.grid.box == Box(0, 0, 131, 122)
+
+
+def test_the_correlation_of_the_noise_follows_the_number_of_inputs():
+    """A broad and a sharp exposure on the left, on the right the sharp one alone: its noise is the more correlated."""
+    grid = Grid.centered(186.7, 25.4, shape=(128, 512), pixel_scale=0.263)
+
+    def flat(fwhm, wcs, shape):
+        image = np.zeros(shape, np.float32)
+        psf = MoffatPSF(fwhm=fwhm, beta=3.0)
+        return CoaddInput(Exposure(image, variance=np.full(shape, 4.0, np.float32), psf=psf, wcs=wcs), name=str(fwhm))
+
+    sharp = flat(3.0, grid.wcs, (128, 512))
+    broad = flat(4.3, grid.wcs[:, :256], (128, 256))
+    plan, left, right = (
+        planned(some, target=TARGET, grid=where, method=method_of("mean"), recipe=Recipe()).correlation()
+        for some, where in (
+            ([sharp, broad], grid), ([sharp, broad], Grid(grid.wcs, (128, 250))), ([sharp], Grid(grid.wcs, (128, 250))),
+        )
+    )  # fmt: skip
+    errors = [
+        psfmatch.aperture_variance(1.0, noise, x=x, y=60.0, radius=6.0)[0] ** 0.5
+        for noise, x in ((plan, 100.0), (left, 100.0), (plan, 400.0), (right, 100.0))
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=0.01)
+    assert errors[2] == pytest.approx(errors[3], rel=0.01)
+    assert errors[2] > 1.1 * errors[0]

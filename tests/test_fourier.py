@@ -268,7 +268,7 @@ def test_stamps_of_two_sizes_are_padded_not_cut():
         ({"size_max": 0}, "odd"),
         ({"window": "box"}, "hann"),
         ({"flux": "one"}, "free, unit, stamp"),
-        ({"order": -1}, "negative"),
+        ({"order": -1}, "whole number"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

@@ -20,7 +20,7 @@ from psfmatch.fields import Field, FieldKind
 from psfmatch.geometry import Box, FloatArray, frozen, odd_shape, resized
 from psfmatch.kernel import MatchingKernel, chebyshev_nodes
 
-__all__ = ["Interpolation", "NoiseCorrelation", "Positions"]
+__all__ = ["Interpolation", "NoiseCorrelation", "Positions", "in_cells"]
 
 Covariance = Callable[[FloatArray, FloatArray], FloatArray]
 Positions = Callable[..., tuple[FloatArray, FloatArray]]
@@ -32,6 +32,8 @@ SURFACES: tuple[tuple[FieldKind, int, int], ...] = (
     ("chebyshev1", 12, 13), ("spline", 8, 14), ("spline", 14, 24),
 )  # fmt: skip
 """Kind and order of the surfaces that are tried in turn, and at how many nodes along each axis."""
+CELLS = 1e-3
+"""Size of the part of the covariances that their principal images may leave out, relative to the largest."""
 PHASES = 5
 """Places within an input pixel, along each axis, at which an interpolation is looked at."""
 
@@ -228,6 +230,37 @@ class NoiseCorrelation:
             return out
 
         return _fitted(covariance, box, tolerance)
+
+
+def in_cells(covariance: Callable[[FloatArray, FloatArray], FloatArray], box: Box, side: int) -> NoiseCorrelation:
+    """A covariance that jumps, as in a coadd where the inputs end: one for each of the equal cells of a box.
+
+    Parameters
+    ----------
+    covariance : callable
+        Columns (m,) and rows (m,) of the middles of cells to covariances (m, sy, sx); asked for a row of cells at a
+        time.
+    box : Box
+    side : int
+        Rows and columns of the cells, at most, in pixels.
+    """
+    count = -(-max(box.shape) // side)
+    y, x = (b + n * (np.arange(count) + 0.5) / count - 0.5 for b, n in zip((box.y0, box.x0), box.shape, strict=True))
+    images, weights = np.empty((0, 0)), np.empty((count, 0))
+    rows, shape = [], (1, 1)
+    for row in y:
+        stamps = covariance(x, np.full(count, row))
+        shape = (stamps.shape[1], stamps.shape[2])
+        flat = stamps.reshape(count, -1)
+        # What the images found so far do not hold, each with its principal images.
+        known = flat @ images.T if images.size else np.empty((count, 0))
+        rest = flat - known @ images if images.size else flat
+        left, values, right = np.linalg.svd(rest, full_matrices=False)
+        rank = int(np.count_nonzero(values > CELLS * np.linalg.norm(flat, axis=1).max()))
+        images = np.vstack([images, right[:rank]]) if images.size else right[:rank]
+        rows.append(np.hstack([known, left[:, :rank] * values[:rank]]))
+    weights = np.concatenate([np.pad(row, ((0, 0), (0, len(images) - row.shape[1]))) for row in rows])
+    return NoiseCorrelation(images.reshape(-1, *shape), Field(weights.T, box, "cells"))
 
 
 def _fitted(covariance: Covariance, box: Box, tolerance: float) -> NoiseCorrelation:

@@ -14,26 +14,28 @@ from psfmatch.geometry import Box, FloatArray, as_positions, frozen
 
 __all__ = ["Field", "FieldKind", "n_terms", "term_degrees", "terms_at"]
 
-FieldKind = Literal["chebyshev1", "polynomial", "spline"]
+FieldKind = Literal["chebyshev1", "polynomial", "spline", "cells"]
+PRODUCTS = ("spline", "cells")
+"""Kinds whose terms are all products of the functions along the two axes."""
 SPLINE_DEGREE = 3
 
 
 def n_terms(order: int, kind: FieldKind = "chebyshev1") -> int:
     """The number of terms in two variables, of ``order + 1`` functions along each axis."""
-    return (order + 1) ** 2 if kind == "spline" else (order + 1) * (order + 2) // 2
+    return (order + 1) ** 2 if kind in PRODUCTS else (order + 1) * (order + 2) // 2
 
 
 def order_of(terms: int, kind: FieldKind = "chebyshev1") -> int:
     """The order that has so many terms (rounded down)."""
-    return int(np.sqrt(terms) + 1e-9) - 1 if kind == "spline" else int(np.sqrt(2 * terms + 0.25) - 1.5 + 1e-9)
+    return int(np.sqrt(terms) + 1e-9) - 1 if kind in PRODUCTS else int(np.sqrt(2 * terms + 0.25) - 1.5 + 1e-9)
 
 
 def term_degrees(order: int, kind: FieldKind = "chebyshev1") -> tuple[tuple[int, int], ...]:
     """Which functions (in x, in y) each term is the product of.
 
-    Polynomials: order by order, 1, x, y, x^2, xy, y^2, ...  Splines: all products, x running fastest.
+    Polynomials: order by order, 1, x, y, x^2, xy, y^2, ...  Splines and cells: all products, x running fastest.
     """
-    if kind == "spline":
+    if kind in PRODUCTS:
         return tuple((i, j) for j in range(order + 1) for i in range(order + 1))
     return tuple((total - j, j) for total in range(order + 1) for j in range(total + 1))
 
@@ -44,6 +46,9 @@ def _axis_terms(u: FloatArray, order: int, kind: FieldKind) -> FloatArray:
         return np.polynomial.chebyshev.chebvander(u, order).T
     if kind == "polynomial":
         return np.polynomial.polynomial.polyvander(u, order).T
+    if kind == "cells":
+        cell = np.clip(np.floor(0.5 * (u + 1.0) * (order + 1)), 0, order)
+        return np.asarray(cell == np.arange(order + 1)[:, None], float)
     return spline_terms(u, order)
 
 
@@ -72,7 +77,7 @@ def terms_at(x: FloatArray, y: FloatArray, *, order: int, box: Box, kind: FieldK
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """``n`` smooth functions of position: polynomials of one total degree, or splines.
+    """``n`` functions of position: polynomials of one total degree, splines, or steps.
 
     Parameters
     ----------
@@ -80,12 +85,13 @@ class Field:
         One row a function.  The terms of polynomials run order by order: 1, x, y, x^2, xy, y^2, ...
     box : Box
         Where the functions are meant to be used.
-    kind : {"chebyshev1", "polynomial", "spline"}
+    kind : {"chebyshev1", "polynomial", "spline", "cells"}
         ``chebyshev1``: products ``T_i(u) T_j(v)`` of Chebyshev polynomials of the first kind, with ``u`` and
         ``v`` running from -1 to 1 between the outer *edges* of the box.  ``polynomial``: products
         ``x^i y^j`` of the pixel coordinates themselves (ill-conditioned on large frames).  ``spline``: products
         of m cubic B-splines along each axis, on uniform knots between the edges (n_terms = m^2, x running fastest;
-        constant beyond the edges).
+        constant beyond the edges).  ``cells``: one value in each of m x m equal cells (n_terms = m^2, x running
+        fastest).
 
     Raises
     ------
@@ -103,8 +109,9 @@ class Field:
             raise InputError(f"field kind {self.kind!r}: choose one of {', '.join(get_args(FieldKind))}")
         order = order_of(c.shape[1], self.kind)
         if c.ndim != 2 or n_terms(order, self.kind) != c.shape[1] or (self.kind == "spline" and order < SPLINE_DEGREE):
-            wanted = "(n, 16), (n, 25), (n, 36)..." if self.kind == "spline" else "(n, 1), (n, 3), (n, 6), (n, 10)..."
-            raise InputError(f"field coefficients of shape {c.shape}: expected {wanted}")
+            wanted = {"spline": "(n, 16), (n, 25), (n, 36)...", "cells": "(n, 1), (n, 4), (n, 9)..."}
+            known = wanted.get(self.kind, "(n, 1), (n, 3), (n, 6), (n, 10)...")
+            raise InputError(f"field coefficients of shape {c.shape}: expected {known}")
         if not np.isfinite(c).all():
             raise InputError("field coefficients must be finite")
         object.__setattr__(self, "coefficients", c)
@@ -140,7 +147,7 @@ class Field:
 
     @property
     def order(self) -> int:
-        """The total degree of polynomials; of splines, one less than the functions along an axis."""
+        """The total degree of polynomials; else one less than the functions along an axis."""
         return order_of(self.coefficients.shape[1], self.kind)
 
     def at(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
@@ -177,7 +184,7 @@ class Field:
     def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """The functions at every combination of columns ``x`` and rows ``y``: shape (n, len(y), len(x))."""
         along_x, along_y = self.terms_along(x=x, y=y)
-        if self.kind != "spline":
+        if self.kind not in PRODUCTS:
             return along_y.T @ self.table @ along_x
         at_x, at_y = along_x.any(axis=1), along_y.any(axis=1)  # few are not zero on a small grid
         return along_y[at_y].T @ self.table[:, at_y][:, :, at_x] @ along_x[at_x]

@@ -94,8 +94,9 @@ class Box:
         return self.y0 <= other.y0 and self.x0 <= other.x0 and other.y1 <= self.y1 and other.x1 <= self.x1
 
     def overlap(self, other: Box) -> Box | None:
-        """The pixels that are in both, or None if there are none."""
-        y0, x0, y1, x1 = max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1)
+        """The pixels that are in both boxes; None where there are none."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
         return Box(y0, x0, y1, x1) if y1 > y0 and x1 > x0 else None
 
     def slices(self, within: Box) -> tuple[slice, slice]:

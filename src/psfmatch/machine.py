@@ -1,8 +1,9 @@
-"""The processors of the machine, how libraries use them, and how long a step takes."""
+"""The processors and the memory of the machine, how libraries use them, and how long a step takes."""
 
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["one_blas_thread", "processors", "timed"]
+__all__ = ["forget", "is_mapped", "one_blas_thread", "processors", "timed"]
 
 _lock = threading.Lock()
 _users = 0
@@ -60,3 +61,22 @@ def _controller() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+def is_mapped(array: Any) -> bool:
+    """Whether an array, or what it is a part of, lies in a file."""
+    return _map(array) is not None
+
+
+def forget(*arrays: Any) -> None:
+    """Give back the memory that pages of mapped arrays take; they are read again where they are needed."""
+    for array in arrays:
+        found = _map(array)
+        if found is not None and hasattr(found, "madvise"):
+            found.madvise(mmap.MADV_DONTNEED)
+
+
+def _map(array: Any) -> Any:
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    return array

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,7 +82,7 @@ __all__ = ["coadd"]
 @mask_planes_option
 @click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @click.option("--patch", type=click.IntRange(min=64), show_default="1024", metavar="PX", help="Largest patch.")
-@click.option("--memory", type=float, show_default="2.0", metavar="GB", help="For the stack of one patch.")
+@click.option("--memory", type=float, show_default="2.0", metavar="GB", help="Most that each process takes.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes of a local Dask cluster.")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster, which sees the same files.")
 @click.option("--resume", is_flag=True, help="Go on with what an interrupted run has left beside the output.")
@@ -106,8 +105,10 @@ def coadd(
     says why.  The coadd holds image, mask, variance, its PSF, the number of images in each pixel (NEXP), the
     correlation of the noise (NOISE), and the table (INPUTS).
 
-    The grid is worked through in patches, which are kept in the folder COADD.fits.parts until the coadd is written:
-    after an interruption --resume goes on with those that are missing.
+    The grid is worked through in patches, which are kept in the folder COADD.fits.parts until the coadd is written,
+    as are the kernels, and the pixels of images that are compressed or packed: after an interruption, or when
+    something could not be read, --resume goes on with what is missing.  It takes the same images and options again,
+    and says so where they differ; --patch, --memory and --workers may change.
 
     \b
     Examples:
@@ -116,8 +117,7 @@ def coadd(
       psfmatch coadd *.fits -o coadd.fits --workers 8 --resume
     """
     import psfmatch
-    from psfmatch.coadd.plan import planned
-    from psfmatch.coadd.run import run_patches
+    from psfmatch.coadd import Crew, Store, planned, requested, run_patches
     from psfmatch.coadd.task import write_coadd
 
     if output.exists() and not overwrite:
@@ -144,18 +144,20 @@ def coadd(
         )
         for image, model in zip(images, _one_each("psf", psf, len(images)), strict=True)
     ]  # fmt: skip
+    request: dict[str, Any] = {"target": wanted, "grid": where, "method": method, "recipe": recipe}
     folder = output.with_name(output.name + ".parts")
-    with console.steps(2 * len(images) + 2) as step:
-        plan = planned(inputs, target=wanted, grid=where, method=method, recipe=recipe, say=step)
-    count = len(plan.patches())
-    with console.steps(count) as step:
-        failed = run_patches(
-            plan, folder, workers=workers, client=scheduler, resume=resume,
-            progress=lambda done, of: step(f"{done} of {of} patches"),
-        )  # fmt: skip
-    rows = write_coadd(plan, folder, output, overwrite=overwrite)
-    if not failed:
-        shutil.rmtree(folder)
+    store = Store.claimed(folder, requested(inputs, **request), resume=resume)
+    try:
+        with Crew.of(workers, scheduler) as crew:
+            with console.steps(2 * len(images) + 1) as step:
+                plan = planned(inputs, **request, store=store, crew=crew, say=step)
+            with console.pace("patches", "Mpix", 1e-6 * plan.grid.shape[0] * plan.grid.shape[1]) as progress:
+                failed = run_patches(plan, store, crew=crew, progress=progress)
+    finally:
+        store.tidy()
+    rows = write_coadd(plan, store, output, overwrite=overwrite)
+    if not failed and not any(row.used and row.reason for row in rows):
+        store.remove()
     _print_rows(console, rows)
     for box, why in failed.items():
         console.note(f"error: the patch {box} is empty: {why}")
@@ -165,7 +167,7 @@ def coadd(
     good = not failed and not left_out
     console.result(
         {"command": "coadd", "ok": good, "output": str(output), "shape": list(plan.grid.shape),
-         "pixel_scale": plan.grid.pixel_scale, "patches": count, "failed": [str(box) for box in failed],
+         "pixel_scale": plan.grid.pixel_scale, "patches": len(plan.patches), "failed": [str(box) for box in failed],
          "inputs": [asdict(row) for row in rows]}
     )  # fmt: skip
     return OK if good else NO_MATCH

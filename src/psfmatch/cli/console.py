@@ -156,6 +156,44 @@ class Console:
                     self._bar = None
 
     @contextmanager
+    def pace(self, what: str, unit: str, size: float) -> Iterator[Callable[[int, int], None]]:
+        """Progress on stderr, with the rate and the time that is left: call what this gives with (done, of).
+
+        Parameters
+        ----------
+        what : str
+            What is counted.
+        unit : str
+            What the rate is given in.
+        size : float
+            Of all together, in this unit.
+        """
+        start = time.monotonic()
+        first: list[int] = []
+
+        def words(done: int, of: int) -> str:
+            first.append(done)
+            seconds = time.monotonic() - start
+            return f"{done} of {of} {what}{pace_words(done - first[0], of - done, of, seconds, unit, size)}"
+
+        if not self.progress:
+            yield lambda done, of: None
+        elif not sys.stderr.isatty():
+            yield lambda done, of: click.echo(words(done, of), err=True)
+        else:
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+                task = bar.add_task("")
+                self._bar = bar
+                try:
+                    yield lambda done, of: bar.update(task, completed=done, total=of, description=words(done, of))
+                finally:
+                    self._bar = None
+
+    @contextmanager
     def logged(self) -> Iterator[None]:
         """What the package logs goes to stderr with ``--verbose``, to the file of ``--log-json``, else nowhere.
 
@@ -211,6 +249,21 @@ class Console:
                             self.warnings.append(text)
                             LOG.warning(text, extra={"type": warning.category.__name__})
                             self.note(f"warning: {text}")
+
+
+def pace_words(done: int, left: int, of: int, seconds: float, unit: str, size: float) -> str:
+    """Rate and time left, of ``of`` equal parts of something of ``size`` units; nothing before the first is done.
+
+    Examples
+    --------
+    >>> pace_words(3, 9, 16, 60.0, "Mpix", 32.0)
+    ', 0.1 Mpix/s, 3 min left'
+    """
+    if done < 1 or seconds <= 0:
+        return ""
+    ahead = left * seconds / done
+    value, name = (ahead, "s") if ahead < 90 else (ahead / 60, "min") if ahead < 5400 else (ahead / 3600, "h")
+    return f", {size * done / of / seconds:.2g} {unit}/s" + (f", {value:.0f} {name} left" if left else "")
 
 
 def _appendable(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:

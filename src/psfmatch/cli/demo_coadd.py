@@ -52,7 +52,7 @@ def added(exposures: Mapping[str, Exposure], target: str, fwhm: float, path: Pat
     import tempfile
 
     import psfmatch
-    from psfmatch.coadd import planned, run_coadd, write_coadd
+    from psfmatch.coadd import Store, planned, run_coadd, write_coadd
     from psfmatch.stars import find_stars, fit_moffat
 
     inputs = [
@@ -64,8 +64,9 @@ def added(exposures: Mapping[str, Exposure], target: str, fwhm: float, path: Pat
     recipe = psfmatch.Recipe(background="median")
     plan = planned(inputs, target=target, grid="auto", method=psfmatch.ClippedMean(), recipe=recipe)
     with tempfile.TemporaryDirectory(prefix="psfmatch-demo-") as folder:
-        made = run_coadd(plan, Path(folder))
-        write_coadd(plan, Path(folder), path, overwrite=overwrite)
+        store = Store(Path(folder))
+        made = run_coadd(plan, store)
+        write_coadd(plan, store, path, overwrite=overwrite)
     plain = _plain_mean(exposures, made)
     place = find_stars(made.exposure)[0]
     before, after = (fit_moffat(one, x=place.x, y=place.y, radius=RADIUS) for one in (plain, made.exposure))

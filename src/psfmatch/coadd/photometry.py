@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def sky_level(exposure: Exposure) -> float:
     return float(np.median(values))
 
 
-def star_factors(exposures: Sequence[Exposure], factors: Sequence[float]) -> list[float]:
+def star_factors(exposures: Iterable[Exposure], factors: Sequence[float]) -> list[float]:
     """The factors, corrected so that stars that two exposures share are equally bright in both.
 
     Of exposures with one PSF (matched ones): the ratios of the fluxes within twice the FWHM of the PSF, stars matched
@@ -83,7 +83,7 @@ def star_factors(exposures: Sequence[Exposure], factors: Sequence[float]) -> lis
         If fewer than 3 stars tie an exposure to the others; it is named by its number.
     """
     tables = [_star_table(exposure) for exposure in exposures]
-    n = len(exposures)
+    n = len(tables)
     rows: list[FloatArray] = []
     ratios: list[float] = []
     weights: list[float] = []

@@ -6,8 +6,8 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 from os import PathLike, fspath
 from pathlib import Path
 from types import FunctionType
@@ -17,18 +17,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.coadd.combine import ClippedMean, CombineMethod, Mean, Median
-from psfmatch.coadd.inputs import CoaddInput, Prepared, Recipe, covered, prepared, transform_to
-from psfmatch.coadd.photometry import flux_factors, sky_level, star_factors, zero_point
-from psfmatch.correlation import NoiseCorrelation
+from psfmatch.coadd.crew import Crew
+from psfmatch.coadd.inputs import Prepared, covered, transform_to
+from psfmatch.coadd.photometry import flux_factors, star_factors, zero_point
+from psfmatch.coadd.recipe import Recipe
+from psfmatch.coadd.solving import Task
+from psfmatch.coadd.sources import CoaddInput, bare, digest_of_psf, digest_of_wcs, identity_of_file, rounded
+from psfmatch.coadd.store import Store
+from psfmatch.correlation import NoiseCorrelation, in_cells
 from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import MASK_PLANES, Exposure
-from psfmatch.geometry import Box
+from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.io import read_psf
-from psfmatch.psf import PSF, ImagePSF
+from psfmatch.machine import forget, one_blas_thread
+from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF, check_sampling
 
-__all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned"]
+__all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned", "requested"]
 
 TargetLike = PSF | ArrayLike | str | PathLike[str] | Callable[[Mapping[str, PSF]], PSF]
 """A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs."""
@@ -39,8 +45,13 @@ log = logging.getLogger(__name__)
 
 METHODS: dict[str, Callable[[], CombineMethod]] = {"mean": Mean, "median": Median, "clipped-mean": ClippedMean}
 VIEWS = ((0.0, 0.0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4))
-BYTES = 32
-"""A pixel and an input, of image, variance, mask, and what combining them takes."""
+MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, MoffatPSF)}
+SMALLEST = 64
+CELL = 128
+"""Pixels of the grid over which the correlation of the noise is taken as one."""
+PROGRAM, LAYERS, LAYER, REGION = 300e6, 40, 14, 140
+"""Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
+way there."""
 
 
 @dataclass(frozen=True)
@@ -109,45 +120,70 @@ class Plan:
     zero_point: float | None
     unit: str | None
 
+    @cached_property
     def patches(self) -> list[Box]:
         """The grid, cut into parts whose stacks fit the memory."""
-        ny, nx = self.grid.shape
         side = self.recipe.patch
-        allowed = self.recipe.memory * 1e9 / (BYTES * max(1, len(self.inputs)))
-        side = max(64, min(side, int(math.sqrt(allowed))))
+        while side > SMALLEST and max(self.bytes_of(box, 1) for box in self._cut(side)) > self._allowed:
+            side = max(SMALLEST, int(0.9 * side))
+        return self._cut(side)
+
+    def threads(self, box: Box, most: int) -> int:
+        """So many inputs may be brought to a patch at a time."""
+        return max([1, *(n for n in range(1, most + 1) if self.bytes_of(box, n) <= self._allowed)])
+
+    @property
+    def _allowed(self) -> float:
+        return max(0.0, self.recipe.memory * 1e9 - PROGRAM)
+
+    def bytes_of(self, box: Box, threads: int) -> float:
+        """The memory that a patch takes, with so many inputs on their way to it at a time."""
+        layers = sum(one.covers.overlap(box) is not None for one in self.inputs)
+        half = max((max(one.kernel.shape) for one in self.inputs), default=0) + self.recipe.interpolation.order
+        region = (box.shape[0] + half) * (box.shape[1] + half)
+        return box.shape[0] * box.shape[1] * (LAYERS + LAYER * layers) + threads * REGION * region
+
+    def _cut(self, side: int) -> list[Box]:
+        ny, nx = self.grid.shape
         rows, columns = -(-ny // side), -(-nx // side)
         high, wide = -(-ny // rows), -(-nx // columns)
         return [Box(y, x, min(y + high, ny), min(x + wide, nx)) for y in range(0, ny, high) for x in range(0, nx, wide)]
 
-    def correlation(self) -> NoiseCorrelation:
-        """Of the noise where all inputs that hold the middle of the grid are added."""
-        center = self.grid.box.center
-        inside = [one for one in self.inputs if _holds(one.covers, center.x, center.y)] or list(self.inputs)
-        box = self.grid.box
-        correlations = [one.correlation for one in inside]
-        if len({one.box for one in correlations}) > 1:  # on the whole grid, as they are at its middle
-            correlations = [
-                NoiseCorrelation(one.covariances(x=center.x, y=center.y), _constant(box)) for one in correlations
-            ]
-        return NoiseCorrelation.combined(correlations, [one.weight for one in inside], [one.noise for one in inside])
+    @property
+    def count_type(self) -> np.dtype[Any]:
+        """Of the number of inputs in a pixel."""
+        return np.dtype(np.int16 if len(self.inputs) < 1 << 15 else np.int32)
 
+    def correlation(self) -> NoiseCorrelation:
+        """Of the noise, in each of many cells of the grid that of the inputs that hold its middle."""
+        shape = tuple(max(one.correlation.shape[axis] for one in self.inputs) for axis in (0, 1))
+
+        def covariance(x: FloatArray, y: FloatArray) -> FloatArray:
+            """Of the inputs' weighted mean; where there is none, nothing is correlated."""
+            out, total = np.zeros((x.size, *shape)), np.zeros(x.size)
+            for one in self.inputs:
+                here = one.holds(x, y, self.grid)
+                if here.any():
+                    share = one.weight**2 * one.noise
+                    out[here] += share * resized(one.correlation.stamps(x=x[here], y=y[here]), (shape[0], shape[1]))
+                    total[here] += share
+            out[total == 0, shape[0] // 2, shape[1] // 2] = 1.0
+            return out / np.where(total == 0, 1.0, total)[:, None, None]
+
+        return in_cells(covariance, self.grid.box, CELL)
+
+    @cached_property
     def signature(self) -> str:
-        """A checksum of all that the pixels depend on."""
+        """A checksum of all that the pixels depend on, but for those of the inputs."""
         digest = hashlib.sha256()
-        header = self.grid.wcs.to_header_string() if hasattr(self.grid.wcs, "to_header_string") else repr(self.grid.wcs)
         side = max(self.target.shape)
-        recipe = {name: value for name, value in vars(self.recipe).items() if name != "memory"}
-        for text in (header, repr(self.grid.shape), repr(self.method), repr(recipe), repr(self.patches())):
-            digest.update(text.encode())
+        recipe = {name: value for name, value in vars(self.recipe).items() if name not in ("memory", "patch")}
+        for text in (digest_of_wcs(self.grid.wcs), self.grid.shape, self.method, recipe, sorted(self.planes.items())):
+            digest.update(repr(text).encode())
         digest.update(self.target.stamps(x=0, y=0, shape=(side, side)).tobytes())
         for one in self.inputs:
             digest.update(one.kernel.basis.tobytes() + one.kernel.weights.coefficients.tobytes())
-            digest.update(repr((one.index, one.input.label, one.factor, one.sky, one.weight)).encode())
-            if not isinstance(one.input.source, Exposure):
-                file = Path(one.input.source)
-                if file.exists():
-                    status = file.stat()
-                    digest.update(repr((status.st_size, status.st_mtime_ns)).encode())
+            digest.update(repr((one.index, one.factor, one.sky, one.weight)).encode())
         return digest.hexdigest()
 
 
@@ -160,17 +196,64 @@ def method_of(combine: str | CombineMethod) -> CombineMethod:
     return METHODS[combine]()
 
 
+def requested(
+    inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe
+) -> dict[str, str]:
+    """All that a coadd depends on, in words: what was asked for, and which state the inputs are in.
+
+    The size of the patches is not among them.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        release = version("psfmatch")
+    except PackageNotFoundError:
+        release = "unknown"
+    out = {"version": release, "target": _said(target), "grid": _said(grid), "combine": repr(method)}
+    out |= {name: repr(value) for name, value in vars(recipe).items() if name not in ("memory", "patch")}
+    return out | {f"input {k + 1} ({one.label})": one.identity() for k, one in enumerate(inputs)}
+
+
+def _said(option: Any) -> str:
+    """A target or a grid in words."""
+    if isinstance(option, str | PathLike):
+        path = Path(option)
+        return f"{fspath(option)} ({identity_of_file(path)})" if path.is_file() else fspath(option)
+    if isinstance(option, Grid):
+        return f"{option.shape} {digest_of_wcs(option.wcs)}"
+    if isinstance(option, Mapping):
+        return hashlib.sha256(repr(sorted(map(repr, option.items()))).encode()).hexdigest()[:16]
+    if isinstance(option, partial):
+        return f"{option.func.__qualname__} {option.args} {sorted(option.keywords.items())}"
+    if isinstance(option, FunctionType):
+        return option.__qualname__
+    psf = read_psf(option)
+    return f"{psf!r} {digest_of_psf(psf)}"
+
+
 def planned(
     inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe,
-    say: Callable[[str], None] = log.info,
+    store: Store | None = None, crew: Crew | None = None, say: Callable[[str], None] = log.info,
 ) -> Plan:  # fmt: skip
     """Read the inputs once, and decide all.
+
+    Parameters
+    ----------
+    inputs, target, grid, method, recipe
+        As of `coadd`.
+    store : Store, optional
+        Where kernels are kept, and found if they were solved for before.
+    crew : Crew, optional
+        Who solves for the kernels; default this process.
+    say : callable, optional
+        Told of each step: twice as many as there are inputs, and one for the target.
 
     Raises
     ------
     InputError
         If there is no input that can be used; each is named with its reason.
     """
+    crew = Crew() if crew is None else crew
     rows: dict[int, Row] = {}
     opened: dict[int, Exposure] = {}
     given, inputs = inputs, []
@@ -181,13 +264,15 @@ def planned(
             if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
                 lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
                 raise InputError(f"has {lack}")
+            lean = bare(exposure)
+            forget(exposure.image, exposure.variance, exposure.mask.array)
         except (PsfMatchError, OSError) as error:
             rows[len(inputs)] = Row(one.label, False, " ".join(str(error).split()))
             inputs.append(one)
             continue
         for piece in one.pieces(exposure):
             try:
-                opened[len(inputs)] = piece.part_of(exposure)
+                opened[len(inputs)] = bare(piece.part_of(lean))
             except InputError as error:
                 rows[len(inputs)] = Row(piece.label, False, str(error))
             inputs.append(piece)
@@ -196,39 +281,47 @@ def planned(
     if not opened:
         raise InputError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
     where = _grid(grid, list(opened.values()))
-    wanted = _target(target, where, inputs, opened, say)
+    where = Grid(rounded(where.wcs), where.shape)
+    wanted = _target(target, where, inputs, opened, store, say)
     center = where.box.center
     check_sampling(wanted, "target", x=center.x, y=center.y, pixel_scale=where.pixel_scale)
-    levels = {k: sky_level(e) if recipe.background == "median" else 0.0 for k, e in opened.items()}
     points = {k: _zero_point(inputs[k], e) for k, e in opened.items()}
     common = _common({inputs[k].label: points[k] for k in opened}) if recipe.scale != "none" else None
     factors = dict(zip(opened, flux_factors([points[k] if common is not None else None for k in opened],
                                             common or 0.0), strict=True))  # fmt: skip
     if recipe.scale == "stars":
-        factors = dict(zip(opened, star_factors(list(opened.values()), list(factors.values())), strict=True))
-    done: list[Prepared] = []
-    for k in opened:
-        say(f"{inputs[k].label}: solving")
-        result = prepared(inputs[k], k, where, wanted, recipe, factor=factors[k], sky=levels[k])
-        if isinstance(result, str):
-            rows[k] = Row(inputs[k].label, False, result, factor=factors[k], sky=levels[k])
+        exposures = (inputs[k].open(again=True) for k in opened)
+        factors = dict(zip(opened, star_factors(exposures, list(factors.values())), strict=True))
+    task = Task(where, wanted, recipe, store, unpack=crew.elsewhere)
+    done: dict[int, Prepared] = {}
+    for k, exposure in opened.items():
+        ready = task.found(inputs[k], k, exposure, factors[k])
+        if ready is not None:
+            say(f"{inputs[k].label}: solved before")
+            done[k] = ready
+    left = {k: (inputs[k], k, factors[k]) for k in opened if k not in done}
+    for k, result, wrong in crew.each(Task.prepared, task, left):
+        say(f"{inputs[k].label}: solved")
+        if wrong or isinstance(result, str):
+            rows[k] = Row(inputs[k].label, False, wrong or result, factor=factors[k])
         else:
-            done.append(result)
+            done[k] = result
     if not done:
         raise MatchError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
-    total = sum(ready.weight for ready in done)
-    for ready in done:
-        rows[ready.index] = Row(
-            ready.input.label, True, "", ready.weight / total, ready.factor, ready.sky, ready.fwhm,
+    total = sum(ready.weight for ready in done.values())
+    for k, ready in done.items():
+        rows[k] = Row(
+            inputs[k].label, True, "", ready.weight / total, ready.factor, ready.sky, ready.fwhm,
             ready.quality.worst["residual"], ready.quality.worst["noise_gain"],
         )  # fmt: skip
     planes = dict(MASK_PLANES)
-    for k in opened:
-        for name in opened[k].mask.planes:
+    for exposure in opened.values():
+        for name in exposure.mask.planes:
             planes.setdefault(name, max(planes.values()) + 1)
     units = {opened[k].unit for k in opened}
     return Plan(
-        where, wanted, method, recipe, tuple(done), tuple(rows[k] for k in sorted(rows)), planes, common,
+        where, wanted, method, recipe, tuple(done[k] for k in sorted(done)), tuple(rows[k] for k in sorted(rows)),
+        planes, common,
         units.pop() if len(units) == 1 and (common is None or len(set(factors.values())) == 1) else None,
     )  # fmt: skip
 
@@ -252,7 +345,7 @@ def _grid(grid: GridLike, exposures: Sequence[Exposure]) -> Grid:
 
 
 def _target(
-    target: TargetLike, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure],
+    target: TargetLike, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure], store: Store | None,
     say: Callable[[str], None],
 ) -> PSF:  # fmt: skip
     search: Callable[[Mapping[str, PSF]], PSF]
@@ -265,6 +358,9 @@ def _target(
         search = target
     else:
         return read_psf(target, pixel_scale=grid.pixel_scale)
+    known = None if store is None else _kept_target(store, sorted(opened))
+    if known is not None:
+        return known
     say("searching the target")
     views: dict[str, PSF] = {}
     for k, exposure in opened.items():
@@ -276,7 +372,27 @@ def _target(
         for n, (dy, dx) in enumerate(VIEWS[:1] if exposure.psf.constant else VIEWS):
             x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
             views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
-    return search(views)
+    with one_blas_thread():
+        found = search(views)
+    if store is not None:
+        _keep_target(store, found, sorted(opened))
+    return found
+
+
+def _keep_target(store: Store, target: PSF, inputs: list[int]) -> None:
+    if isinstance(target, ImagePSF):
+        store.keep("target", {"of": inputs}, image=target.image)
+    elif type(target).__name__ in MODELS:
+        values = {f.name: getattr(target, f.name) for f in fields(target)}  # type: ignore[arg-type]
+        store.keep("target", {"of": inputs, "model": type(target).__name__, "values": values})
+
+
+def _kept_target(store: Store, inputs: list[int]) -> PSF | None:
+    """What was found for these inputs before."""
+    words, arrays = store.words("target"), store.arrays("target")
+    if words is None or arrays is None or words["of"] != inputs:
+        return None
+    return MODELS[words["model"]](**words["values"]) if "model" in words else ImagePSF(arrays["image"])
 
 
 def _zero_point(source: CoaddInput, exposure: Exposure) -> float | None:
@@ -301,13 +417,3 @@ def _common(points: Mapping[str, float | None]) -> float | None:
             "fluxes as they are"
         )
     return float(np.median([value for value in points.values() if value is not None]))
-
-
-def _holds(box: Box, x: float, y: float) -> bool:
-    return box.y0 <= y < box.y1 and box.x0 <= x < box.x1
-
-
-def _constant(box: Box) -> Any:
-    from psfmatch.fields import Field
-
-    return Field.constant([1.0], box)

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.coadd.combine import combine
-from psfmatch.coadd.inputs import Prepared
+from psfmatch.coadd.crew import Crew
 from psfmatch.coadd.plan import Plan
-from psfmatch.errors import InputError, PsfMatchError
+from psfmatch.coadd.store import Store
+from psfmatch.errors import PsfMatchError
 from psfmatch.exposure import Mask
 from psfmatch.geometry import Box
-from psfmatch.machine import processors
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 __all__ = ["Patch", "Progress", "read_patch", "run_patches"]
 
-RETRIES = 2
 Progress = Callable[[int, int], None]
 
 
@@ -48,7 +40,7 @@ class Patch:
     image: NDArray[np.float32]
     variance: NDArray[np.float32]
     mask: NDArray[np.integer[Any]]
-    count: NDArray[np.uint16]
+    count: NDArray[np.integer[Any]]
     clipped: dict[int, int]
     lost: dict[int, str]
 
@@ -56,36 +48,45 @@ class Patch:
 def coadd_patch(plan: Plan, box: Box, *, threads: int = 1) -> Patch:
     """Bring all inputs to a patch and combine them; an input that fails is left out of it, and named."""
 
-    def one(source: Prepared) -> Any:
-        if not _touch(source.covers, box):
-            return None
+    sources = [source for source in plan.inputs if source.covers.overlap(box) is not None]
+    images, variances, masks = (
+        np.empty((len(sources), *box.shape), kind) for kind in (np.float32, np.float32, np.int32)
+    )
+
+    def one(k: int) -> bool | str:
+        """Fill one layer of the stack: whether anything is there, or why not."""
         try:
-            return source.on_patch(box, plan.grid, plan.recipe)
+            found = sources[k].on_patch(box, plan.grid, plan.recipe)
         except (PsfMatchError, OSError) as error:
             return " ".join(str(error).split())
+        if found is None or found.variance is None:
+            return False
+        images[k], variances[k], masks[k] = found.image, found.variance, _renamed(found.mask, plan)
+        return True
 
-    with ThreadPoolExecutor(threads) as pool:
-        results = list(pool.map(one, plan.inputs))
-    lost = {s.index: r for s, r in zip(plan.inputs, results, strict=True) if isinstance(r, str)}
-    there = [(s, r) for s, r in zip(plan.inputs, results, strict=True) if r is not None and not isinstance(r, str)]
+    with ThreadPoolExecutor(plan.threads(box, threads)) as pool:
+        results = list(pool.map(one, range(len(sources))))
+    lost = {s.index: r for s, r in zip(sources, results, strict=True) if isinstance(r, str)}
+    there = [k for k, result in enumerate(results) if result is True]
     if not there:
         return _empty(plan, box, lost)
-    images = np.stack([r.image for _, r in there]).astype(np.float32, copy=False)
-    variances = np.stack([r.variance for _, r in there]).astype(np.float32, copy=False)
-    masks = np.stack([_renamed(r.mask, plan) for _, r in there])
-    weights = [s.weight for s, _ in there]
-    done = combine(images, variances, masks, weights, method=plan.method, planes=plan.planes)
-    clipped = {s.index: int(c.sum()) for (s, _), c in zip(there, done.clipped, strict=True)}
+    for to, k in enumerate(there):
+        if to != k:
+            images[to], variances[to], masks[to] = images[k], variances[k], masks[k]
+    images, variances, masks = images[: len(there)], variances[: len(there)], masks[: len(there)]
+    used = [sources[k] for k in there]
+    done = combine(images, variances, masks, [s.weight for s in used], method=plan.method, planes=plan.planes)
+    clipped = {s.index: int(c.sum()) for s, c in zip(used, done.clipped, strict=True)}
     return Patch(
         np.asarray(done.image, np.float32), np.asarray(done.variance, np.float32), done.mask,
-        np.asarray(done.count, np.uint16), clipped, lost,
+        np.asarray(done.count, plan.count_type), clipped, lost,
     )  # fmt: skip
 
 
 def _empty(plan: Plan, box: Box, lost: dict[int, str]) -> Patch:
     mask = np.full(box.shape, 1 << plan.planes["NO_DATA"], np.int32)
     nothing = np.full(box.shape, np.nan, np.float32)
-    return Patch(nothing, np.full(box.shape, np.inf, np.float32), mask, np.zeros(box.shape, np.uint16), {}, lost)
+    return Patch(nothing, np.full(box.shape, np.inf, np.float32), mask, np.zeros(box.shape, plan.count_type), {}, lost)
 
 
 def _renamed(mask: Mask, plan: Plan) -> NDArray[np.int32]:
@@ -98,143 +99,73 @@ def _renamed(mask: Mask, plan: Plan) -> NDArray[np.int32]:
     return out
 
 
-def _touch(one: Box, other: Box) -> bool:
-    return one.y0 < other.y1 and other.y0 < one.y1 and one.x0 < other.x1 and other.x0 < one.x1
-
-
 def run_patches(
-    plan: Plan, folder: Path, *, workers: int | None = None, client: Client | str | None = None, resume: bool = False,
-    progress: Progress | None = None,
-) -> dict[Box, str]:  # fmt: skip
-    """Work all patches off into a folder, those that it holds already left alone.
+    plan: Plan, store: Store, *, crew: Crew | None = None, progress: Progress | None = None
+) -> dict[Box, str]:
+    """Work all patches off into a store, those that it holds already left alone.
 
     Parameters
     ----------
     plan : Plan
-    folder : Path
-        Made, if need be.
-    workers : int, optional
-        Processes of a local Dask cluster.
-    client : dask.distributed.Client or str, optional
-        A running cluster, or its address.
-    resume : bool
-        Go on with what another run has left, which must have had the same plan.
+    store : Store
+    crew : Crew, optional
+        Who does it; default this process.
     progress : callable, optional
-        Called with the patches done and their number.
+        Called with the patches done and their number: first with those that the store holds.
 
     Returns
     -------
     dict
         The patches that failed, and why: they are empty in the coadd.
-
-    Raises
-    ------
-    InputError
-        If the folder holds patches of another plan.
     """
-    _claim(folder, plan.signature(), resume=resume)
-    patches = plan.patches()
-    todo = [(k, box) for k, box in enumerate(patches) if not _file(folder, k).exists()]
+    crew = Crew() if crew is None else crew
+    patches = plan.patches
+    todo = {box: (box, crew.threads) for box in patches if not _is_done(store, box, plan.signature)}
     failed: dict[Box, str] = {}
     finished = len(patches) - len(todo)
     if progress is not None:
         progress(finished, len(patches))
-    for k, error in _results(plan, folder, todo, workers, client):
-        if error:
-            failed[patches[k]] = error
+    for box, _, wrong in crew.each(_work, (plan, store), todo):
+        if wrong:
+            failed[box] = wrong
         finished += 1
         if progress is not None:
             progress(finished, len(patches))
     return failed
 
 
-def _results(
-    plan: Plan, folder: Path, todo: list[tuple[int, Box]], workers: int | None, client: Client | str | None
-) -> Iterator[tuple[int, str]]:
-    """The number of each patch as it ends, with what went wrong."""
-    if workers is None and client is None:
-        for k, box in todo:
-            try:
-                _work(plan, folder, k, box, processors())
-                yield k, ""
-            except (PsfMatchError, OSError, MemoryError) as error:
-                yield k, f"{type(error).__name__}: {error}"
-        return
-    distributed = _dask()
-    own = None
-    try:
-        if client is None:
-            own = distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-        elif isinstance(client, str):
-            own = distributed.Client(client)
-        running: Any = client if own is None else own
-        shared = running.scatter(plan, broadcast=True, hash=False)
-        futures = {running.submit(_work, shared, folder, k, box, 1, pure=False, retries=RETRIES): k for k, box in todo}
-        for future in distributed.as_completed(list(futures)):
-            wrong = future.exception()
-            yield futures[future], "" if wrong is None else f"{type(wrong).__name__}: {wrong}"
-            future.release()
-    finally:
-        if own is not None:
-            own.close()
-
-
-def _dask() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise InputError("several workers need Dask; pip install 'psfmatch[cluster]'") from error
-    return distributed
-
-
-def _work(plan: Plan, folder: Path, k: int, box: Box, threads: int) -> None:
+def _work(shared: tuple[Plan, Store], box: Box, threads: int) -> None:
     """One patch, from the inputs to its file."""
-    _write(coadd_patch(plan, box, threads=threads), _file(folder, k))
+    plan, store = shared
+    _write(coadd_patch(plan, box, threads=threads), store, box, plan.signature)
 
 
-def _claim(folder: Path, signature: str, *, resume: bool) -> None:
-    """Make the folder, or check that it holds what this plan has begun."""
-    folder.mkdir(parents=True, exist_ok=True)
-    card = folder / "plan.json"
-    if card.exists():
-        known = json.loads(card.read_text(encoding="utf-8")).get("signature")
-        if not resume:
-            raise InputError(f"{folder} holds the patches of an unfinished coadd: resume it, or remove the folder")
-        if known != signature:
-            raise InputError(
-                f"{folder} holds patches of other inputs or other options: take those again, or remove the folder"
-            )
-        return
-    temporary = card.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"signature": signature, "begun": time.time()}), encoding="utf-8")
-    os.replace(temporary, card)
+def _write(patch: Patch, store: Store, box: Box, signature: str) -> None:
+    store.keep(
+        _name(box), {"clipped": patch.clipped, "lost": patch.lost, "belongs": signature},
+        image=patch.image, variance=patch.variance, mask=patch.mask, count=patch.count,
+    )  # fmt: skip
 
 
-def _file(folder: Path, k: int) -> Path:
-    return folder / f"patch-{k:06d}.npz"
+def _is_done(store: Store, box: Box, signature: str) -> bool:
+    """Whether there is such a patch, of the same plan, with all inputs."""
+    words = store.words(_name(box))
+    return words is not None and words["belongs"] == signature and not words["lost"]
 
 
-def _write(patch: Patch, path: Path) -> None:
-    """In one piece or not at all."""
-    words = json.dumps({"clipped": patch.clipped, "lost": patch.lost})
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".part", delete=False) as out:
-        try:
-            np.savez(out, image=patch.image, variance=patch.variance, mask=patch.mask, count=patch.count, words=words)
-            out.flush()
-            os.fsync(out.fileno())
-        except BaseException:
-            os.unlink(out.name)
-            raise
-    os.replace(out.name, path)
+def _name(box: Box) -> str:
+    return "patch-" + "-".join(f"{edge:06d}" for edge in astuple(box))
 
 
-def read_patch(plan: Plan, folder: Path, k: int, box: Box) -> Patch:
+def read_words(store: Store, box: Box) -> tuple[dict[int, int], dict[int, str]]:
+    """What was clipped of each input, and which were lost; nothing where there is no patch."""
+    words = store.words(_name(box)) or {"clipped": {}, "lost": {}}
+    return {int(k): int(n) for k, n in words["clipped"].items()}, {int(k): str(v) for k, v in words["lost"].items()}
+
+
+def read_patch(plan: Plan, store: Store, box: Box) -> Patch:
     """A patch from its file; an empty one where there is none."""
-    path = _file(folder, k)
-    if not path.exists():
+    data = store.arrays(_name(box))
+    if data is None or json.loads(str(data["words"]))["belongs"] != plan.signature:
         return _empty(plan, box, {})
-    with np.load(path, allow_pickle=False) as data:
-        words = json.loads(str(data["words"]))
-        clipped = {int(key): int(value) for key, value in words["clipped"].items()}
-        lost = {int(key): str(value) for key, value in words["lost"].items()}
-        return Patch(data["image"], data["variance"], data["mask"], data["count"], clipped, lost)
+    return Patch(data["image"], data["variance"], data["mask"], data["count"], *read_words(store, box))

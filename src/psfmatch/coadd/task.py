@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.coadd.combine import CombineMethod
-from psfmatch.coadd.inputs import CoaddInput, Recipe
+from psfmatch.coadd.crew import Crew
 from psfmatch.coadd.plan import GridLike, Plan, Row, TargetLike, method_of, planned
-from psfmatch.coadd.run import Progress, read_patch, run_patches
+from psfmatch.coadd.recipe import Recipe
+from psfmatch.coadd.run import Progress, read_patch, read_words, run_patches
+from psfmatch.coadd.sources import CoaddInput
+from psfmatch.coadd.store import Store
 from psfmatch.correlation import NoiseCorrelation
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.geometry import Box
+from psfmatch.machine import forget
 from psfmatch.warp import Grid
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ class Coadd:
     count : array of integers, shape (ny, nx)
         How many inputs were used in each pixel.
     correlation : NoiseCorrelation
-        Of the noise of neighbouring pixels, where all inputs that hold the middle of the grid are added.
+        Of the noise of neighbouring pixels, in each cell of 128 px that of the inputs that hold its middle.
     rows : tuple of Row
         The table of inputs, those left out among them.
     grid : Grid
@@ -102,29 +106,24 @@ def coadd(
     MatchError
         If no kernel was found for any input, or there is no common target.
     """
-    plan = planned(
-        [_input(one, k) for k, one in enumerate(inputs)], target=target, grid=grid, method=method_of(combine),
-        recipe=Recipe() if recipe is None else recipe,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="psfmatch-coadd-") as folder:
-        return run_coadd(plan, Path(folder), workers=workers, client=client)
+    sources = [_input(one, k) for k, one in enumerate(inputs)]
+    request: dict[str, Any] = {
+        "target": target, "grid": grid, "method": method_of(combine), "recipe": Recipe() if recipe is None else recipe
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="psfmatch-coadd-") as folder, Crew.of(workers, client) as crew:
+        store = Store(Path(folder))
+        return run_coadd(planned(sources, **request, store=store, crew=crew), store, crew=crew)
 
 
-def run_coadd(
-    plan: Plan, folder: Path, *, workers: int | None = None, client: Client | str | None = None, resume: bool = False,
-    progress: Progress | None = None,
-) -> Coadd:  # fmt: skip
-    """Work a plan off, with its patches in a folder, into memory; parameters as of `run_patches`."""
-    failed = run_patches(plan, folder, workers=workers, client=client, resume=resume, progress=progress)
-    count, rows = summary(plan, folder)
-    template = blank(plan)
-    planes = Planes(
-        np.empty(plan.grid.shape, np.float32), np.empty(plan.grid.shape, np.float32),
-        np.empty(plan.grid.shape, np.int32),
-    )  # fmt: skip
-    assembled(plan, folder, planes)
-    exposure = template.replace(image=planes.image, variance=planes.variance, mask=Mask(planes.mask, plan.planes))
-    return Coadd(exposure, count, plan.correlation(), rows, plan.grid, failed)
+def run_coadd(plan: Plan, store: Store, *, crew: Crew | None = None, progress: Progress | None = None) -> Coadd:
+    """Work a plan off, with its patches in a store, into memory; parameters as of `run_patches`."""
+    failed = run_patches(plan, store, crew=crew, progress=progress)
+    shape = plan.grid.shape
+    planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int32))
+    count = np.empty(shape, plan.count_type)
+    assembled(plan, store, planes, count)
+    exposure = blank(plan).replace(image=planes.image, variance=planes.variance, mask=Mask(planes.mask, plan.planes))
+    return Coadd(exposure, count, plan.correlation(), table(plan, store), plan.grid, failed)
 
 
 def blank(plan: Plan) -> Exposure:
@@ -138,37 +137,35 @@ def blank(plan: Plan) -> Exposure:
     )  # fmt: skip
 
 
-def summary(plan: Plan, folder: Path) -> tuple[NDArray[np.uint16], tuple[Row, ...]]:
-    """The number of inputs in each pixel, and the table with what was clipped and lost."""
-    count = np.zeros(plan.grid.shape, np.uint16)
+def table(plan: Plan, store: Store) -> tuple[Row, ...]:
+    """The table of inputs, with what was clipped and lost."""
     clipped: dict[int, int] = {}
     lost: dict[int, list[str]] = {}
-    for k, box in enumerate(plan.patches()):
-        patch = read_patch(plan, folder, k, box)
-        count[box.slices(plan.grid.box)] = patch.count
-        for index, number in patch.clipped.items():
+    for box in plan.patches:
+        numbers, reasons = read_words(store, box)
+        for index, number in numbers.items():
             clipped[index] = clipped.get(index, 0) + number
-        for index, why in patch.lost.items():
+        for index, why in reasons.items():
             lost.setdefault(index, []).append(why)
     rows = list(plan.rows)
     for one in plan.inputs:
         words = f"missing in {len(lost[one.index])} patches: {lost[one.index][0]}" if one.index in lost else ""
         rows[one.index] = replace(rows[one.index], clipped=clipped.get(one.index, 0), reason=words)
-    return count, tuple(rows)
+    return tuple(rows)
 
 
-def assembled(plan: Plan, folder: Path, planes: Planes) -> None:
+def assembled(plan: Plan, store: Store, planes: Planes, count: NDArray[np.integer[Any]]) -> None:
     """Put the patches where they belong."""
-    for k, box in enumerate(plan.patches()):
-        patch = read_patch(plan, folder, k, box)
+    for box in plan.patches:
+        patch = read_patch(plan, store, box)
         where = box.slices(plan.grid.box)
         planes.image[where], planes.variance[where], planes.mask[where] = patch.image, patch.variance, patch.mask
+        count[where] = patch.count
+        del patch  # before the next is read
+        forget(*planes, count)
 
 
-def write_coadd(
-    plan: Plan, folder: Path, path: str | PathLike[str], *, overwrite: bool = False,
-    say: Callable[[str], None] | None = None,
-) -> tuple[Row, ...]:  # fmt: skip
+def write_coadd(plan: Plan, store: Store, path: str | PathLike[str], *, overwrite: bool = False) -> tuple[Row, ...]:
     """The patches of a plan as one FITS file, patch by patch.
 
     IMAGE, MASK, VARIANCE and PSF as of every exposure; NEXP, the number of inputs in each pixel; NOISE and
@@ -181,18 +178,17 @@ def write_coadd(
     """
     from astropy.io import fits
 
-    from psfmatch.io import correlation_hdus, exposure_output
+    from psfmatch.io import correlation_hdus, layered_output
 
-    count, rows = summary(plan, folder)
-    if say is not None:
-        say("writing")
+    rows = table(plan, store)
     names = list(Row.__dataclass_fields__)
-    table = fits.BinTableHDU.from_columns(
+    inputs = fits.BinTableHDU.from_columns(
         [_column(fits, name, [getattr(row, name) for row in rows]) for name in names], name="INPUTS"
     )
-    more = [fits.ImageHDU(count, name="NEXP"), *correlation_hdus(plan.correlation()), table]
-    with exposure_output(blank(plan), path, overwrite=overwrite, more=more) as planes:
-        assembled(plan, folder, planes)
+    count = np.broadcast_to(plan.count_type.type(0), plan.grid.shape)
+    more = [*correlation_hdus(plan.correlation()), inputs]
+    with layered_output(blank(plan), path, {"NEXP": count}, overwrite=overwrite, more=more) as (planes, layers):
+        assembled(plan, store, planes, layers["NEXP"])
     return rows
 
 

@@ -6,7 +6,14 @@ from psfmatch.io.frame_formats import FrameFormat, frame_formats
 from psfmatch.io.kernels import correlation_hdus, read_correlation, read_kernel, read_quality, write_kernel
 from psfmatch.io.lsst_outputs import write_lsst_images
 from psfmatch.io.masks import MaskConvention, mask_convention
-from psfmatch.io.outputs import exposure_output, matched_output, write_exposure, write_matched, write_psf
+from psfmatch.io.outputs import (
+    exposure_output,
+    layered_output,
+    matched_output,
+    write_exposure,
+    write_matched,
+    write_psf,
+)
 from psfmatch.io.pairs import read_psf_pair
 from psfmatch.io.psf_formats import PSFFormat, PSFOptions, PSFSource, check_psf_format, psf_formats
 from psfmatch.io.psfs import read_psf, read_stamp
@@ -22,6 +29,7 @@ __all__ = [
     "exposure_output",
     "exposures_in",
     "frame_formats",
+    "layered_output",
     "mask_convention",
     "matched_output",
     "psf_formats",

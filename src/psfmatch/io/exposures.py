@@ -18,13 +18,14 @@ from psfmatch.geometry import Box
 from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits
 from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, Plane, images_of, load
+from psfmatch.io.frame_formats.decam import companions
 from psfmatch.io.frame_formats.registry import frame_format, frame_formats, read_frame
 from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
 from psfmatch.io.psfs import read_psf
 from psfmatch.machine import timed
 from psfmatch.nddata import inverse, negatives
 
-__all__ = ["FORMATS", "FROM_STARS", "exposures_in", "read_exposure"]
+__all__ = ["FORMATS", "FROM_STARS", "exposures_in", "files_of_exposure", "read_exposure"]
 
 FROM_STARS = "stars"
 FORMATS = tuple(sorted(known.name for known in frame_formats()))
@@ -111,8 +112,8 @@ def read_exposure(
         noiseless = {role: part for role, part in frame.planes.items() if role not in ("variance", "error", "weight")}
         frame = replace(frame, planes=noiseless)
     beside = _beside(file, given, frame)
-    companions = {role: one for role, one in {**given, **beside}.items() if one is not None and role != "psf"}
-    planes = {role: _companion(one, frame, wanted, role, memmap=memmap) for role, one in companions.items()}
+    more = {role: one for role, one in {**given, **beside}.items() if one is not None and role != "psf"}
+    planes = {role: _companion(one, frame, wanted, role, memmap=memmap) for role, one in more.items()}
     frame = replace(frame, planes={**frame.planes, **planes})
     exposure = _exposure(frame, convention or _convention(frame, chosen, mask))
     model = psf if psf is not None else frame.psf or beside.get("psf")
@@ -178,6 +179,22 @@ def _exposure(frame: Frame, convention: MaskConvention | str | None) -> Exposure
         meta=frame.meta,
     )
     return _without_data(exposure, frame.planes)
+
+
+def files_of_exposure(path: PathLike, **options: Any) -> list[Path]:
+    """The files that `read_exposure` reads: the image, what was given beside it, and companions found by their names.
+
+    Parameters
+    ----------
+    path, options
+        As of `read_exposure`.
+    """
+    file, _ = split_extension(path)
+    given = {role: options.get(role) for role in ("psf", "variance", "weight", "mask")}
+    paths = [Path(split_extension(value)[0]) for value in given.values() if isinstance(value, str | os.PathLike)]
+    beside = {} if options.get("format") == "plain" else companions(file)
+    found = [value for role, value in beside.items() if given.get(role) is None]
+    return [file, *(one for one in [*paths, *found] if one.is_file())]
 
 
 def _companion(source: PathLike, frame: Frame, wanted: str | None, role: str, *, memmap: bool) -> Plane:

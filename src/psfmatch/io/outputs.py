@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -51,17 +51,19 @@ from psfmatch.io.fits import BLOCK
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, kernel_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
 from psfmatch.io.regions import labels_hdu
-from psfmatch.machine import timed
+from psfmatch.machine import forget, is_mapped, timed
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 from psfmatch.regions import RegionsPSF
 
 if TYPE_CHECKING:
     from psfmatch.match import Matched
 
-__all__ = ["exposure_output", "matched_output", "write_exposure", "write_matched", "write_psf"]
+__all__ = ["exposure_output", "layered_output", "matched_output", "write_exposure", "write_matched", "write_psf"]
 
 Extensions = Callable[[], list[Any]]
-MAPPED_MASKS = ("u1", "i2", "i4", "i8")  # the others are stored with an offset
+MAPPED = ("u1", "i2", "i4", "i8")  # other integers are stored with an offset
+SUM = "of the bytes of this HDU"
+PIECE = 1 << 24
 
 
 @timed("wrote", "io")
@@ -177,8 +179,39 @@ def exposure_output(
     ...     for rows in strips:
     ...         planes.image[rows] = 2 * exposure.image[rows]
     """
-    with _filled(template, path, lambda: [*_psf_hdus(template.psf), *more], {}, overwrite=overwrite) as planes:
+    with layered_output(template, path, {}, overwrite=overwrite, more=more) as (planes, _):
         yield planes
+
+
+@contextmanager
+def layered_output(
+    template: Exposure, path: PathLike, layers: Mapping[str, NDArray[Any]], *, overwrite: bool = False,
+    more: Sequence[Any] = (),
+) -> Iterator[tuple[Planes, dict[str, NDArray[Any]]]]:  # fmt: skip
+    """As `exposure_output`, with further planes that are filled inside the ``with``.
+
+    Parameters
+    ----------
+    template : Exposure
+        As of `exposure_output`.
+    path : path or str
+        As of `exposure_output`.
+    layers : mapping of str to array
+        The names of the extensions, and arrays of which only shape and dtype count.
+    overwrite : bool
+        Replace a file that exists.
+    more : sequence of HDUs
+        That are to follow.
+
+    Yields
+    ------
+    Planes
+    dict of str to array
+        The layers.
+    """
+    extensions = lambda: [*_psf_hdus(template.psf), *more]  # noqa: E731
+    with _filled(template, path, extensions, {}, layers, overwrite=overwrite) as out:
+        yield out
 
 
 @contextmanager
@@ -200,8 +233,8 @@ def matched_output(template: Matched, path: PathLike, *, overwrite: bool = False
         As `exposure_output`.
     """
     summary = summary_cards(template)
-    with _filled(template.exposure, path, lambda: _match_hdus(template), summary, overwrite=overwrite) as planes:
-        yield planes
+    with _filled(template.exposure, path, lambda: _match_hdus(template), summary, {}, overwrite=overwrite) as out:
+        yield out[0]
 
 
 def _write(
@@ -213,37 +246,43 @@ def _write(
         more = extensions()
         planes = _plane_hdus(exposure, tiles=tiles)
         primary = _primary(exposure, summary, len(planes) + len(more))
-        fits.HDUList([primary, *planes, *more]).writeto(out, checksum=True)
+        _write_hdus([primary, *planes, *more], out)
 
 
 @contextmanager
 def _filled(
-    template: Exposure, path: PathLike, extensions: Extensions, summary: dict[str, Any], *, overwrite: bool
-) -> Iterator[Planes]:
+    template: Exposure, path: PathLike, extensions: Extensions, summary: dict[str, Any],
+    layers: Mapping[str, NDArray[Any]], *, overwrite: bool,
+) -> Iterator[tuple[Planes, dict[str, NDArray[Any]]]]:  # fmt: skip
     target = Path(path)
     suffix = fits_suffix(target)
     with atomic_output(target, overwrite=overwrite) as out:
         more = extensions()
         count = 2 if template.variance is None else 3
-        primary = _primary(template, summary, count + len(more))
-        if not suffix and template.mask.array.dtype.newbyteorder("=") in MAPPED_MASKS:
-            with _mapped(out, primary, _plane_hdus(template, tiles=False), more) as arrays:
-                yield Planes(arrays[0], arrays[2] if count == 3 else None, arrays[1])
+        primary = _primary(template, summary, count + len(layers) + len(more))
+        mapped = all(p.dtype.newbyteorder("=") in MAPPED for p in (template.mask.array, *layers.values()))
+        if not suffix and mapped:
+            hdus = _plane_hdus(template, tiles=False) + _layer_hdus(template, layers, tiles=False)
+            with _mapped(out, primary, hdus, more) as arrays:
+                planes = Planes(arrays[0], arrays[2] if count == 3 else None, arrays[1])
+                yield planes, dict(zip(layers, arrays[count:], strict=True))
         else:
             planes = _zeros(template)
-            yield planes
+            filled = {name: np.zeros(layer.shape, layer.dtype.newbyteorder("=")) for name, layer in layers.items()}
+            yield planes, filled
             exposure = template.replace(
                 image=planes.image, variance=planes.variance, mask=Mask(planes.mask, template.mask.planes)
             )
-            hdus = _plane_hdus(exposure, tiles=suffix == ".fz")
-            fits.HDUList([primary, *hdus, *more]).writeto(out, checksum=True)
+            tiles = suffix == ".fz"
+            hdus = _plane_hdus(exposure, tiles=tiles) + _layer_hdus(exposure, filled, tiles=tiles)
+            _write_hdus([primary, *hdus, *more], out)
 
 
 @contextmanager
 def _mapped(out: IO[bytes], primary: Any, planes: list[Any], more: list[Any]) -> Iterator[list[NDArray[Any]]]:
     """The file with all that is known beforehand, and its planes; their headers, which hold checksums, come last."""
     buffer = io.BytesIO()
-    fits.HDUList([primary, *more]).writeto(buffer, checksum=True)
+    _write_hdus([primary, *more], buffer)
     known, first = buffer.getvalue(), len(primary.header.tostring())
     starts, arrays, end = [], [], first
     sizes = [(_header_size(hdu), -(-hdu.size // BLOCK) * BLOCK) for hdu in planes]
@@ -256,21 +295,46 @@ def _mapped(out: IO[bytes], primary: Any, planes: list[Any], more: list[Any]) ->
     yield list(arrays)
     for array in arrays:
         array.flush()
+        forget(array)
         array.flags.writeable = False
     blocks = {0: known[:first], end: known[first:]}
     for start, hdu, array in zip(starts, planes, arrays, strict=True):
         hdu.data = array
-        hdu.add_checksum()
+        hdu.add_checksum(when=SUM)
         blocks[start] = hdu.header.tostring().encode("ascii")
     for start, block in blocks.items():
         out.seek(start)
         out.write(block)
 
 
+def _write_hdus(hdus: list[Any], out: IO[bytes]) -> None:
+    """With their checksums, which know no time: the same content makes the same file."""
+    every = fits.HDUList(hdus)
+    tiles = any(isinstance(hdu, fits.CompImageHDU) for hdu in hdus)  # known when they are compressed
+    if not tiles:
+        every.update_extend()
+        for hdu in every:
+            hdu.add_checksum(when=SUM)
+    every.writeto(out, checksum=tiles)
+
+
+class _PlaneHDU(fits.ImageHDU):  # type: ignore[misc]
+    """An image whose checksum is made piece by piece, so that a mapped one does not come into memory as a whole."""
+
+    def _calculate_datasum(self) -> Any:
+        if not is_mapped(self.data):
+            return super()._calculate_datasum()
+        content, total = self.data.reshape(-1).view(np.uint8), 0
+        for start in range(0, content.size, PIECE):
+            total = self._compute_checksum(content[start : start + PIECE], total)
+            forget(content)
+        return total
+
+
 def _header_size(hdu: Any) -> int:
     """Bytes of the header once it has its checksums."""
     header = hdu.header.copy()
-    header.extend([("CHECKSUM", "0" * 16), ("DATASUM", "0")])
+    header.extend([("CHECKSUM", "0" * 16, SUM), ("DATASUM", "0", SUM)])
     return len(header.tostring())
 
 
@@ -290,10 +354,7 @@ def _primary(exposure: Exposure, summary: dict[str, Any], extensions: int) -> fi
 
 
 def _plane_hdus(exposure: Exposure, *, tiles: bool) -> list[Any]:
-    place = fits.Header()
-    if exposure.wcs is not None:
-        place.update(wcs_cards(exposure.wcs))
-    place.update(box_cards(exposure.box))
+    place = _place_cards(exposure)
     image = _plane_hdu(exposure.image, "IMAGE", place, tiles=tiles)
     if exposure.unit:
         image.header["BUNIT"] = exposure.unit
@@ -305,12 +366,26 @@ def _plane_hdus(exposure: Exposure, *, tiles: bool) -> list[Any]:
     return hdus
 
 
+def _layer_hdus(exposure: Exposure, layers: Mapping[str, NDArray[Any]], *, tiles: bool) -> list[Any]:
+    place = _place_cards(exposure)
+    return [_plane_hdu(layer, name, place, tiles=tiles) for name, layer in layers.items()]
+
+
+def _place_cards(exposure: Exposure) -> fits.Header:
+    """WCS and box."""
+    place = fits.Header()
+    if exposure.wcs is not None:
+        place.update(wcs_cards(exposure.wcs))
+    place.update(box_cards(exposure.box))
+    return place
+
+
 def _plane_hdu(array: NDArray[Any], name: str, place: fits.Header, *, tiles: bool) -> Any:
     if tiles and (array.dtype.kind == "f" or array.dtype.itemsize <= 4):
         return fits.CompImageHDU(
             np.array(array), place.copy(), name=name, compression_type="GZIP_2", quantize_level=0.0
         )
-    return fits.ImageHDU(array, place.copy(), name=name)
+    return _PlaneHDU(array, place.copy(), name=name)
 
 
 def _psf_hdus(psf: PSF | None) -> list[Any]:

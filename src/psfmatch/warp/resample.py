@@ -17,7 +17,7 @@ __all__ = ["Source", "blocks"]
 
 BLOCK = 128
 LEAST_KEPT = 0.5
-ROWS = 2048
+ROWS = 8192
 
 
 def blocks(box: Box, side: int = BLOCK) -> Iterator[Box]:
@@ -105,34 +105,20 @@ class Source:
         start = (first_y - cut.box.y0) * stride + (first_x - cut.box.x0)
         values = _weighted(cut.values, start, stride, wx, wy)
         flags = np.zeros(start.size, cut.flags.dtype)
-        if cut.flags.any():
-            near = np.flatnonzero(_windows(cut.flags.reshape(cut.box.shape) != 0, 2 * order).ravel()[start])
-            for k in range(0, near.size, ROWS):
-                part = near[k : k + ROWS]
-                self._repair(values, flags, cut, start[part], part, wx[:, part], wy[:, part])
+        for part in _near(cut.flags != 0, cut.box.shape, start, 2 * order):
+            flags[part] = _heard(
+                cut.flags, start[part], stride, wx[:, part], wy[:, part], self.interpolation.mask_share
+            )
+        for part in _near(~cut.good, cut.box.shape, start, 2 * order):
+            kept = _weighted(cut.good[:, None].astype(dtype), start[part], stride, wx[:, part], wy[:, part])
+            lost = ~((kept >= LEAST_KEPT) & (kept <= 1.0 / LEAST_KEPT))[:, 0]
+            kept[lost] = 1.0
+            values[part] /= kept if values.shape[1] == 1 else np.concatenate([kept, kept**2], axis=1)
+            values[part[lost]] = (np.nan, np.inf)[: values.shape[1]]
+            flags[part[lost]] |= self.mask.bits("NO_DATA")
         scale = np.abs(where.determinant).astype(dtype)[:, None]
         values *= scale if values.shape[1] == 1 else np.concatenate([scale, scale**2], axis=1)
         return values, flags
-
-    def _repair(
-        self, values: FloatArray, flags: NDArray[np.integer], cut: _Cut, start: NDArray[np.intp],
-        which: NDArray[np.intp], wx: FloatArray, wy: FloatArray,
-    ) -> None:  # fmt: skip
-        """Flags of pixels that have some under their footprint, and values without those that are missing."""
-        taps = np.arange(2 * self.interpolation.order)
-        index = start[:, None] + (taps[:, None] * cut.box.shape[1] + taps).ravel()
-        weights = (wy.T[:, :, None] * wx.T[:, None, :]).reshape(index.shape)
-        heard = np.abs(weights) > self.interpolation.mask_share
-        spread = np.bitwise_or.reduce(np.where(heard, cut.flags[index], 0), axis=1)
-        good = cut.good[index]
-        kept = (weights * good).sum(axis=1)
-        lost = ~((kept >= LEAST_KEPT) & (kept <= 1.0 / LEAST_KEPT))
-        kept[good.all(axis=1) | lost] = 1.0
-        values[which, 0] = np.where(lost, np.nan, values[which, 0] / kept)
-        if values.shape[1] > 1:
-            values[which, 1] = np.where(lost, np.inf, values[which, 1] / kept**2)
-        spread[lost] |= self.mask.bits("NO_DATA")
-        flags[which] = spread
 
     def _cut(self, box: Box) -> _Cut:
         image, variance, frame = self.exposure.image, self.exposure.variance, self.exposure.box
@@ -171,6 +157,33 @@ def _weighted(values: FloatArray, start: NDArray[np.intp], stride: int, wx: Floa
             row += term
         row *= weight_y
         out += row
+    return out
+
+
+def _near(
+    flags: NDArray[np.bool_], shape: tuple[int, int], start: NDArray[np.intp], side: int
+) -> Iterator[NDArray[np.intp]]:
+    """Which footprints of ``side`` x ``side`` pixels hold a flag, some at a time."""
+    if flags.any():
+        near = np.flatnonzero(_windows(flags.reshape(shape), side).ravel()[start])
+        for k in range(0, near.size, ROWS):
+            yield near[k : k + ROWS]
+
+
+def _heard(
+    flags: NDArray[np.integer], start: NDArray[np.intp], stride: int, wx: FloatArray, wy: FloatArray, share: float
+) -> NDArray[np.integer]:
+    """All flags in the footprints that begin at ``start`` of pixels whose weight is above a share in size."""
+    squares_x, squares_y = wx * wx, wy * wy
+    most_x, most_y = squares_x.max(axis=1), squares_y.max(axis=1)
+    out, term = np.zeros(start.size, flags.dtype), np.empty(start.size, flags.dtype)
+    index, weight = np.empty_like(start), np.empty_like(squares_x[0])
+    for j, i in zip(*np.nonzero(np.multiply.outer(most_y, most_x) > share**2), strict=True):
+        np.add(start, j * stride + i, out=index)
+        np.take(flags, index, out=term, mode="clip")
+        np.multiply(squares_y[j], squares_x[i], out=weight)
+        term *= weight > share**2
+        out |= term
     return out
 
 

@@ -19,10 +19,10 @@ ROLES = {"weight": "_oow_", "mask": "_ood_"}
 
 
 def _read(source: FrameSource) -> Frame:
-    return replace(fits_frame(source), beside=_companions(source.path))
+    return replace(fits_frame(source), beside=companions(source.path))
 
 
-def _companions(image: Path) -> dict[str, Path]:
+def companions(image: Path) -> dict[str, Path]:
     """The companions of an image that exist beside it, by the names of `read_exposure`'s keywords."""
     if IMAGE not in image.name:
         return {}

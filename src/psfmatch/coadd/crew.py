@@ -1,0 +1,149 @@
+"""Who does the work: this process, processes of its own, or a cluster."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from psfmatch.errors import InputError
+from psfmatch.geometry import whole_number
+from psfmatch.machine import processors
+
+__all__ = ["Crew"]
+
+RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Crew:
+    """This process; or, with a client, the workers of a Dask cluster.
+
+    Parameters
+    ----------
+    client : dask.distributed.Client, optional
+    """
+
+    client: Any = None
+
+    @classmethod
+    @contextmanager
+    def of(cls, workers: int | None = None, client: Any = None) -> Iterator[Crew]:
+        """This process; ``workers`` processes, started and ended here; or the cluster of a client or of an address.
+
+        Raises
+        ------
+        InputError
+            If there are no workers, no cluster answers, or Dask is not installed.
+        """
+        if workers is not None:
+            whole_number(workers, "workers", least=1)
+        if workers is None and client is None:
+            yield cls()
+            return
+        if client is not None and not isinstance(client, str):
+            yield cls(client)
+            return
+        distributed = _dask()
+        try:
+            own = (
+                distributed.Client(client)
+                if client is not None
+                else distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            )
+        except OSError as error:
+            raise InputError(f"no Dask cluster answers at {client}: {error}") from error
+        try:
+            yield cls(own)
+        finally:
+            own.close()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the work is done by other processes."""
+        return self.client is not None
+
+    @property
+    def threads(self) -> int:
+        """How many threads a piece of work may use."""
+        return 1 if self.elsewhere else processors()
+
+    def each(
+        self, function: Callable[..., Any], shared: Any, tasks: Mapping[Any, tuple[Any, ...]]
+    ) -> Iterator[tuple[Any, Any, str]]:
+        """Pieces of work ``function(shared, *task)``, in the order in which they end.
+
+        Yields
+        ------
+        key
+            Of the task.
+        result
+            None where it failed.
+        str
+            What went wrong, or nothing.  A piece whose process dies is tried twice again.
+        """
+        if not self.elsewhere:
+            for key, task in tasks.items():
+                try:
+                    yield key, function(shared, *task), ""
+                except Exception as error:
+                    yield key, None, _words(error)
+            return
+        if not tasks:
+            return
+        distributed = _dask()
+        import dask
+
+        # As the result of a task, what is shared is made again where a worker has taken it away.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+            common = self.client.submit(_same, shared, pure=False)
+            futures = {
+                self.client.submit(_recorded, function, common, *task, pure=False, retries=RETRIES): key
+                for key, task in tasks.items()
+            }
+        for future in distributed.as_completed(list(futures)):
+            wrong = _failure(future)
+            if wrong:
+                yield futures[future], None, wrong
+            else:
+                result, said = future.result()
+                for category, message in said:
+                    warnings.warn(message, category, stacklevel=2)
+                yield futures[future], result, ""
+            future.release()
+
+
+def _failure(future: Any) -> str:
+    if future.cancelled():
+        return "CancelledError: the connection to the cluster was lost"
+    error = future.exception()
+    return "" if error is None else _words(error)
+
+
+def _words(error: BaseException) -> str:
+    name = type(error).__name__
+    return f"{name}: the process that worked on it died" if name == "KilledWorker" else f"{name}: {error}"
+
+
+def _same(shared: Any) -> Any:
+    return shared
+
+
+def _recorded(function: Callable[..., Any], shared: Any, *task: Any) -> tuple[Any, list[tuple[type[Warning], str]]]:
+    """The result, and the warnings on the way to it."""
+    from psfmatch.errors import PsfMatchWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(shared, *task)
+    return result, [(w.category, str(w.message)) for w in caught if issubclass(w.category, PsfMatchWarning)]
+
+
+def _dask() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise InputError("several workers need Dask; pip install 'psfmatch[cluster]'") from error
+    return distributed

@@ -1,0 +1,203 @@
+"""Coadds that take long: bounded memory, what survives a kill, what is lost when something fails, how far they are."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import psfmatch
+from psfmatch import Box, CoaddInput, Grid, InputError, Mean
+from psfmatch.cli.console import Console, pace_words
+from psfmatch.coadd import Crew, Store, planned, run_coadd, run_patches, write_coadd
+from test_coadd import GRID, asked, constant, one
+
+COMMAND = [sys.executable, "-c", "from psfmatch.cli import main; main()", "coadd"]
+
+
+@pytest.fixture(name="files", scope="module")
+def three_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("frames")
+    for k in range(3):
+        psfmatch.write_exposure(constant(one(k, masked=0.02), k), folder / f"e{k}.fits")
+    return [folder / f"e{k}.fits" for k in range(3)]
+
+
+def a_plan(files, store=None, crew=None, **options):
+    return planned([CoaddInput(f) for f in files], **asked(**options), store=store, crew=crew)
+
+
+@pytest.mark.slow
+def test_killed_at_any_stage_and_resumed_it_is_the_same_file(files, tmp_path):
+    """SIGKILL to the whole process group: while kernels are solved for, while patches are made, and at the end."""
+    words = [*map(str, files), "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--patch", "64", "--workers", "1"]
+    whole, cut = tmp_path / "whole.fits", tmp_path / "cut.fits"
+    subprocess.run([*COMMAND, *words[:-2], "-o", str(whole)], check=True, capture_output=True)
+    for sign in ("input-000001.npz", "patch-*.npz", ".cut.fits.*.part"):
+        process = subprocess.Popen(
+            [*COMMAND, *words, "-o", str(cut), "--resume"], start_new_session=True, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        folder = tmp_path if sign.startswith(".") else tmp_path / "cut.fits.parts"
+        while process.poll() is None and not list(folder.glob(sign)):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert (tmp_path / "cut.fits.parts").exists()
+    kernels = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut.fits.parts").glob("input-*.npz")}
+    assert len(kernels) == 3
+    done = subprocess.run([*COMMAND, *words, "-o", str(cut), "--resume", "--progress"], check=True, capture_output=True)
+    assert b"e0: solved before" in done.stderr
+    assert cut.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "cut.fits.parts").exists()
+    with fits.open(cut, checksum=True) as hdus:  # warnings are errors
+        assert hdus["NEXP"].data.max() == 3
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_replaced(files, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    here = run_coadd(a_plan(files, patch=64), Store(tmp_path))
+    store = Store(tmp_path / "there")
+    store.folder.mkdir()
+    killed = []
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+
+        def kill(done, of):
+            if done == 1:
+                killed.extend(client.run(os.getpid).values())
+                os.kill(killed[0], signal.SIGKILL)
+
+        plan = a_plan(files, store, Crew(client), patch=64)
+        there = run_coadd(plan, store, crew=Crew(client), progress=kill)
+        assert set(client.run(os.getpid).values()).isdisjoint(killed)
+    assert killed
+    assert there.failed == {}
+    np.testing.assert_array_equal(here.exposure.image, there.exposure.image)
+    np.testing.assert_array_equal(here.count, there.count)
+
+
+def test_a_cluster_that_does_not_answer_is_named():
+    pytest.importorskip("distributed")
+    import dask
+
+    quick = {"distributed.comm.timeouts.connect": "1s"}
+    with dask.config.set(quick), pytest.raises(InputError, match=r"no Dask cluster answers at tcp://127.0.0.1:9"):
+        Crew.of(client="tcp://127.0.0.1:9").__enter__()
+
+
+class Fails(Mean):
+    """A mean that cannot add what is as bright as the brightest star."""
+
+    def value(self, images, variances, used, weights):
+        if (images * used).max() > 3500.0:
+            raise ZeroDivisionError("no such thing")
+        return super().value(images, variances, used, weights)
+
+
+def test_a_patch_that_raises_is_empty_and_named(files, tmp_path):
+    plan = planned([CoaddInput(f) for f in files], **asked(patch=64) | {"method": Fails()})
+    made = run_coadd(plan, Store(tmp_path))
+    (failed,) = made.failed
+    assert failed.contains(Box(97, 93, 98, 94))  # the brightest star
+    assert made.failed[failed] == "ZeroDivisionError: no such thing"
+    empty = made.count == 0
+    assert empty[failed.slices(GRID.box)].all()
+    assert empty[: failed.y0].mean() < 0.05  # what is masked in all three
+
+
+def test_an_input_that_is_away_is_named_and_taken_when_it_is_back(files, tmp_path):
+    own = [shutil.copy(file, tmp_path) for file in files]
+    store = Store(tmp_path / "parts")
+    store.folder.mkdir()
+    plan = a_plan(own, store, patch=64)
+    away = shutil.move(own[1], tmp_path / "away")
+    with_loss = run_coadd(plan, store)
+    assert with_loss.rows[1].reason.startswith("missing in 6 patches: ")
+    assert "e1.fits" in with_loss.rows[1].reason
+    assert with_loss.failed == {}
+    assert with_loss.count.max() == 2
+    shutil.move(away, own[1])
+    again = run_coadd(plan, store)
+    assert again.rows[1].reason == ""
+    np.testing.assert_array_equal(again.exposure.image, run_coadd(plan, Store(tmp_path)).exposure.image)
+
+
+def test_compressed_inputs_are_unpacked_once(files, tmp_path):
+    """They are read from their file when they are solved for, and then no more."""
+    packed = tmp_path / "e0.fits.gz"
+    psfmatch.write_exposure(psfmatch.read_exposure(files[0]), packed)
+    store = Store(tmp_path / "parts")
+    store.folder.mkdir()
+    plan = a_plan([packed, files[1]], store)
+    assert [one.unpacked is not None for one in plan.inputs] == [True, False]
+    packed.unlink()
+    made = run_coadd(plan, store)
+    np.testing.assert_array_equal(made.exposure.image, run_coadd(a_plan(files[:2]), Store(tmp_path)).exposure.image)
+
+
+def test_a_damaged_piece_is_made_again(files, tmp_path):
+    store = Store(tmp_path)
+    made = run_coadd(a_plan(files[:2], store, patch=64), store)
+    for name in ("input-000000.npz", "patch-000000-000000-000044-000061.npz"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    again = run_coadd(a_plan(files[:2], store, patch=64), store)
+    np.testing.assert_array_equal(made.exposure.image, again.exposure.image)
+
+
+def test_a_patch_takes_no_more_than_is_foreseen():
+    grid = Grid.centered(186.7, 25.4, shape=(470, 440), pixel_scale=0.263)
+    frames = [CoaddInput(constant(one(k, shape=(560, 520), masked=0.05), k), name=f"e{k}") for k in range(3)]
+    plan = planned(frames, **asked() | {"grid": grid})
+    (box,) = plan.patches
+    run = sys.modules["psfmatch.coadd.run"]
+    tracemalloc.start()
+    run.coadd_patch(plan, box)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < plan.bytes_of(box, 1)
+
+
+def test_no_plane_of_the_coadd_is_held_in_memory(files, tmp_path):
+    """A grid of 8 Mpix, of which the inputs touch a corner: 110 MB of planes."""
+    grid = Grid(GRID.wcs, (2900, 2700))
+    plan = planned([CoaddInput(files[0])], **asked() | {"grid": grid})
+    store = Store(tmp_path)
+    run_patches(plan, store)
+    tracemalloc.start()
+    write_coadd(plan, store, tmp_path / "out.fits")
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    patch = 14 * max(box.shape[0] * box.shape[1] for box in plan.patches)
+    assert taken < 1.5 * patch + 2e6
+    with fits.open(tmp_path / "out.fits", checksum=True) as hdus:
+        assert hdus["NEXP"].data.shape == grid.shape
+
+
+def test_the_time_left_is_that_of_what_was_done_now():
+    """Four of sixteen parts were there before; three took a minute."""
+    assert pace_words(3, 9, 16, 60.0, "Mpix", 32.0) == ", 0.1 Mpix/s, 3 min left"
+    assert pace_words(3, 0, 7, 6.0, "Mpix", 70.0) == ", 5 Mpix/s"
+    assert pace_words(0, 16, 16, 5.0, "Mpix", 32.0) == ""
+
+
+def test_progress_is_a_line_where_there_is_no_terminal(capsys):
+    with Console(progress=True).pace("patches", "Mpix", 12.0) as step:
+        step(2, 4)
+        step(4, 4)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "2 of 4 patches"
+    assert second.startswith("4 of 4 patches, ")
+    with Console().pace("patches", "Mpix", 12.0) as step:
+        step(2, 4)
+    assert capsys.readouterr().err == ""
