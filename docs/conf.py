@@ -28,7 +28,6 @@ root_doc = "index"
 
 html_theme = "furo"
 html_title = f"psfmatch {version}"
-html_static_path = ["_static"]
 html_show_sourcelink = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]

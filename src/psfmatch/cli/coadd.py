@@ -38,7 +38,7 @@ __all__ = ["coadd"]
     default="auto",
     show_default=True,
     metavar="T",
-    help="The PSF of the coadd: a file, words such as moffat:fwhm=1.3arcsec, or auto, the smallest Moffat that every "
+    help="The PSF of the coadd: a file, words such as gaussian:fwhm=1.3arcsec, or auto, the smallest Moffat that every "
     "image reaches (auto:gaussian of another family).",
 )
 @click.option(
@@ -113,7 +113,7 @@ def coadd(
     \b
     Examples:
       psfmatch coadd *.fits -o coadd.fits
-      psfmatch coadd *.fits -t moffat:fwhm=1.3arcsec --background median --grid reference.fits -o coadd.fits
+      psfmatch coadd *.fits -t gaussian:fwhm=1.3arcsec --background median --grid reference.fits -o coadd.fits
       psfmatch coadd *.fits -o coadd.fits --workers 8 --resume
     """
     import psfmatch

@@ -79,7 +79,7 @@ def coadd(
     inputs : sequence of Exposure, path or CoaddInput
         Each with its PSF model, WCS and variance.  What cannot be used is left out, and the table says why.
     target : PSF, array, str, path or function
-        The PSF of the coadd, in pixels of the grid; words such as ``"moffat:fwhm=1.3arcsec"``; or ``"auto"``, the
+        The PSF of the coadd, in pixels of the grid; words such as ``"gaussian:fwhm=1.3arcsec"``; or ``"auto"``, the
         smallest Moffat that every input reaches (``"auto:gaussian"`` of another family; or
         ``functools.partial(common_target, ...)`` with its options, see `common_target`).
     grid : Grid, header, path, function or "auto"
