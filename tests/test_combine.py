@@ -3,6 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from psfmatch import ClippedMean, InputError, Mean, Median, MoffatPSF, combine
 from psfmatch.coadd import median_factor
@@ -126,6 +127,24 @@ def test_no_star_is_clipped(peak):
     assert out.clipped.mean() < 2e-3
     assert not out.clipped[:, 35:46, 40:51].any()
     assert not out.clipped[:, 52:63, 88:99].any()
+
+
+@pytest.mark.parametrize(("star", "peak"), [(3e2, 30), (1e3, 30), (3e3, 300), (1e4, 300)])
+def test_nothing_of_a_satellite_is_left_on_stars_and_around_masked_pixels(star, peak):
+    """It crosses both stars, a tenth of whose light would hide it, and holes that cut it into pieces."""
+    images, variances = star_stack(star, 8)
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    across = ((rows - 40) * 48 - (columns - 45) * 17) / np.hypot(48, 17)
+    line = peak * np.exp(-0.5 * (across / 2.1) ** 2)
+    masks = np.zeros(images.shape, np.int32)
+    holes = np.random.default_rng(4).random(SHAPE) < 0.006
+    masks[6] = np.where(ndimage.binary_dilation(holes, np.ones((7, 9))), 1 << MASK_PLANES["INTRP"], 0)
+    images[6] += line
+    out = combine(images, variances, masks)
+    share = np.where(out.clipped[6] | (masks[6] != 0), 0.0, line) / out.count
+    assert (share / np.sqrt(out.variance)).max() < 1.0
+    assert not np.delete(out.clipped, 6, 0)[:, 35:46, 40:51].any()
+    assert out.clipped[6][np.abs(across) > 20].mean() < 0.01
 
 
 def test_regions_grow_to_where_they_are_connected():

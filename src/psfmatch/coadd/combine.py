@@ -116,7 +116,9 @@ class ClippedMean:
     brightness)^2)``; ``brightness`` is the largest absolute median within ``reach``, where the PSFs may still differ.
     A clipped region begins where the deviation, or its mean over ``scale x scale`` pixels relative to the scatter of
     such means, is beyond ``sigmas``.  It extends, because the artefact was convolved, over all connected pixels where
-    one of them is beyond ``grow`` on the same side, and ``pad`` pixels further.
+    one of them is beyond ``grow`` on the same side, also those that are not used, and ``pad`` pixels further.  What
+    begins where the noise and not the brightness decides is an artefact, and extends over the stars that it crosses:
+    there, the brightness does not count.
 
     Of two inputs there is no telling which is wrong; the fainter one is the reference, unless ``two`` is "none":
     what passes through the sky in one exposure adds light, and what takes it away is flagged by its pipeline.
@@ -173,16 +175,21 @@ class ClippedMean:
         for rows in _strips(images.shape):
             reference[rows], spread[rows] = self._reference(images[:, rows], variances[:, rows], good[:, rows])
         bright = ndimage.maximum_filter(np.abs(np.nan_to_num(reference)), 2 * self.reach + 1, mode="nearest")
-        spread += (self.model_error * bright) ** 2
+        model = np.square(self.model_error * bright)
+        del bright
         out = np.zeros(images.shape, bool)
         for image, variance, usable, clip in zip(images, variances, good, out, strict=True):
-            with np.errstate(invalid="ignore"):
-                deviation = (image - reference) / np.sqrt(variance + spread)
-            deviation[~usable] = 0.0
-            broad = self._broad(deviation, usable)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                alone = (image - reference) / np.sqrt(variance + spread)  # relative to the noise alone
+                share = np.sqrt((variance + spread) / (variance + spread + model))
+            alone[~np.isfinite(alone)] = share[~np.isfinite(share)] = 0.0
+            deviation, plain = alone * share, share**2 > 0.5
+            broad = self._broad(np.where(usable, deviation, 0.0), usable)
             for sign in (1, -1):
                 most = np.maximum(sign * deviation, sign * broad)
-                clip |= _connected(most > self.grow, most > self.sigmas)
+                begins = usable & (most > self.sigmas)
+                clip |= _connected(most > self.grow, begins)
+                clip |= _connected(np.maximum(most, sign * alone) > self.grow, begins & plain)
             if clip.any():
                 clip[...] = ndimage.maximum_filter(clip, 2 * self.pad + 1, mode="constant") & usable
         for rows in _strips(images.shape):
