@@ -37,6 +37,7 @@ STAMP_SHARE = 0.72
 FRAME_SHARE = 0.125
 LEAST_CAP = 21
 LARGEST_VARYING = 49
+LARGEST = 129  # its matrices take 1.1 GB
 LARGEST_TRIAL = 29
 RANK_SHARE = 0.03
 SLACK = 1.02
@@ -60,7 +61,7 @@ class FreeForm:
         The noise gain ``sum K^2`` that the kernel must not exceed.  Only a target sharper than the science PSF, in
         some direction or at some scale, needs more than 1.
     size : int, optional
-        Rows and columns of the kernel, odd; default from the residuals of small kernels, extrapolated.
+        Rows and columns of the kernel, odd, at most 129; default from the residuals of small kernels, extrapolated.
     max_size : int
         The largest kernel that may be chosen.  It is also kept below an eighth of the frame's shorter side (but 21
         px are always allowed), because pixels closer to the border than half a kernel have no whole footprint; below
@@ -111,6 +112,8 @@ class FreeForm:
                 raise InputError(f"FreeForm {name}={value!r}: must be finite and positive")
         for name in ("size", "max_size"):
             value = getattr(self, name)
+            if value is not None and value > LARGEST:
+                raise InputError(f"FreeForm {name}={value!r}: at most {LARGEST}; larger kernels are for Fourier")
             if value is not None and whole_number(value, f"FreeForm {name}", least=1) % 2 == 0:
                 raise InputError(f"FreeForm {name}={value!r}: kernel sizes must be odd and positive")
         if self.strength is not None and not self.strength >= 0:
