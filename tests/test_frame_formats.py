@@ -11,6 +11,7 @@ from astropy.wcs import WCS
 
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.io import MaskConvention, exposures_in, frame_formats, read_exposure
+from psfmatch.io.exposures import files_of_exposure
 from psfmatch.io.frame_formats import FrameSource
 
 SHAPE = (23, 17)
@@ -134,6 +135,8 @@ def test_a_brick_of_legacypipe(tmp_path):
         hdu = fits.CompImageHDU(array, fits.Header({"BRICK": "0001m002"}), compression_type="GZIP_2", quantize_level=0)
         save(tmp_path / f"legacysurvey-0001m002-{name}.fits.fz", hdu)
     exposure = read_exposure(tmp_path / "legacysurvey-0001m002-image-r.fits.fz")
+    every = {tmp_path / f"legacysurvey-0001m002-{name}.fits.fz" for name in names}
+    assert set(files_of_exposure(tmp_path / "legacysurvey-0001m002-image-r.fits.fz")) == every
     np.testing.assert_allclose(exposure.variance, 1 / WEIGHT, rtol=1e-6)
     planes = {"SAT": (2, 3), "BAD": (4, 5), "SATUR_G": (6, 7), "MEDIUM": (8, 9), "NPRIMARY": (9, 9)}
     for plane, at in planes.items():

@@ -83,6 +83,8 @@ def test_an_image_is_a_psf_or_a_frame(tmp_path):
     assert bare.exit_code == 2
     assert "nothing to draw; give --psf" in bare.stderr
     with_psf = inspect_file(tmp_path / "frame.fits", psf="moffat:fwhm=4,beta=3")
+    with pytest.raises(InputError, match="leave them out"):
+        inspect_file(tmp_path / "frame.fits", psf="moffat:fwhm=4,beta=3", allow_pickle=True)
     assert with_psf.psf.fwhm[0] == pytest.approx(4.09, abs=0.05)
     assert inspect_file("moffat:fwhm=4,beta=3").fwhm[0] == with_psf.psf.fwhm[0]
 

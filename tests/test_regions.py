@@ -36,6 +36,7 @@ from psfmatch import (
     read_exposure,
     read_kernel,
     read_psf,
+    report,
     warp,
     write_exposure,
     write_matched,
@@ -43,6 +44,7 @@ from psfmatch import (
 )
 from psfmatch.cli import main
 from psfmatch.cli.demo import demo_data
+from psfmatch.inspection import inspect_psf
 from psfmatch.moments import fwhm
 from psfmatch.target import common_target
 
@@ -213,6 +215,8 @@ def test_a_region_that_cannot_be_matched_is_named():
     assert np.isnan(done.exposure.image[REGIONS.labels == 12]).all()
     assert np.isfinite(done.exposure.image[REGIONS.labels == 7]).mean() > 0.98
     assert set(done.kernel.kernels) == {3, 7}
+    assert done.solution.statistics["regions_lost"] == 1
+    assert report.verdict(done).findings[0].level == "bad"
     with pytest.raises(InputError, match="no region that has a kernel"):
         done.kernel.stamps(x=90.0, y=158.0)
 
@@ -369,6 +373,10 @@ def test_files_hold_regions_to_the_last_bit(matched, tmp_path):
     again = read_exposure(tmp_path / "matched.fits")
     same(again, matched.exposure)
     assert not isinstance(again.psf, RegionsPSF)
+    back = psfmatch.read_matched(tmp_path / "matched.fits")
+    worst = matched.solution.statistics["worst_region"]
+    assert back.solution.statistics["worst_region"] == worst
+    np.testing.assert_array_equal(back.solution.kernel.basis, matched.regions[worst].kernel.basis)
     with pytest.raises(InputError, match="FunctionPSF"):
         write_psf(FunctionPSF(lambda x, y: np.eye(5), shape=(5, 5)), tmp_path / "no.fits")
     assert not (tmp_path / "no.fits").exists()
@@ -418,6 +426,47 @@ def test_the_command_takes_regions_of_a_text_file(tmp_path):
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["images"][0]["statistics"]["regions"] == 2
         same(read_exposure(tmp_path / "out.fits"), true.exposure)
+
+
+def test_figures_and_pages_tell_the_worst_region(matched, tmp_path):
+    """The kernel of one region is drawn over that region alone: it means nothing elsewhere."""
+    pytest.importorskip("matplotlib")
+    from psfmatch.plots.model import field_mosaic
+
+    worst = matched.regions[matched.solution.statistics["worst_region"]].kernel
+    assert worst.box != BOX
+    box, (ky, kx) = worst.box, worst.shape
+    first = worst.stamps(x=box.x0 - 0.5 + box.shape[1] / 10, y=box.y0 - 0.5 + box.shape[0] / 10)[0]
+    np.testing.assert_allclose(field_mosaic(matched)[:ky, :kx], first, rtol=1e-12)
+    write_matched(matched, tmp_path / "matched.fits")
+    page = report.report(tmp_path / "matched.fits", before=frame())
+    assert (
+        f"3 regions, each with a kernel of its own: candidates and kernel shown are those of region "
+        f"{matched.solution.statistics['worst_region']}, the worst" in page
+    )
+
+
+def test_a_psf_with_a_gap_in_the_middle_is_inspected_and_checked(tmp_path):
+    regions = Regions.from_polygons(
+        [[(-0.5, 9.5), (80, 9.5), (80, 160), (-0.5, 160)], [(99, 9.5), (190, 9.5), (190, 160)]]
+    )
+    psf = RegionsPSF(regions, {1: PSFS[3], 2: MoffatPSF(fwhm=3.0, beta=2.9)})
+    assert psf.field == regions.box
+    assert regions.nearest(x=88.4, y=50.0) == (50.0, 79.0)
+    assert regions.nearest(x=20.3, y=50.2) == (50.2, 20.3)
+    found = inspect_psf(psf, mesh=3)
+    assert set(regions.at(x=found.x, y=found.y).tolist()) == {1, 2}
+    write_psf(psf, tmp_path / "psf.fits")
+    run = CliRunner().invoke(main, ["inspect", str(tmp_path / "psf.fits"), "-o", str(tmp_path / "psf.png")])
+    assert run.exit_code == 0, run.output
+    image = np.random.default_rng(3).normal(0.0, 5.0, regions.box.shape)
+    for x, y in ((24, 40), (50, 90), (20, 130), (170, 80), (145, 30)):
+        one = psf.stamps(x=x, y=y, shape=(25, 25))[0]
+        image[y - regions.box.y0 - 12 : y - regions.box.y0 + 13, x - 12 : x + 13] += 5e4 * one
+    exposure = Exposure(image, variance=np.full(image.shape, 25.0), box=regions.box, psf=psf)
+    done = psfmatch.check(exposure)
+    assert set(regions.at(x=done.x, y=done.y).tolist()) == {1, 2}
+    assert done.verdict.name == "WITHIN"
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from psfmatch.correlation import NoiseCorrelation
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.geometry import Box, FloatArray, Position
 from psfmatch.io import read_psf
 from psfmatch.moments import fwhm, moments_fwhm
 from psfmatch.noise import weighted_variance
 from psfmatch.psf import PSF
+from psfmatch.regions import RegionsPSF
 from psfmatch.stars import Cutout, StarSelection
 from psfmatch.stars.compare import Profile, Stack, StarFit, compared, stacked, tabulated, weighted_mean
 from psfmatch.stars.profile import fit_pixels
@@ -196,7 +197,7 @@ def check(
         raise InputError("the exposure has no PSF to compare its stars with; give the target")
     if not tolerance > 0:
         raise InputError(f"tolerance={tolerance!r}: must be positive")
-    middle = exposure.box.center
+    middle = _middle(psf, exposure.box)
     stamp = psf.stamps(x=middle.x, y=middle.y)[0]
     size = moments_fwhm(stamp)
     if psf.resizable:
@@ -244,11 +245,16 @@ class _Star:
         return float(np.sqrt(self.influence[0] ** 2 @ self.inner.variance))
 
 
+def _middle(psf: PSF, box: Box) -> Position:
+    """The middle of a box, or where a PSF that jumps at borders is defined next to it."""
+    return psf.regions.nearest(x=box.center.x, y=box.center.y) if isinstance(psf, RegionsPSF) else box.center
+
+
 def _expected(exposure: Exposure) -> float | None:
     """The size that its stars should have."""
     if exposure.psf is None:
         return None
-    middle = exposure.box.center
+    middle = _middle(exposure.psf, exposure.box)
     return moments_fwhm(exposure.psf.stamps(x=middle.x, y=middle.y)[0])
 
 

@@ -246,7 +246,7 @@ def in_cells(covariance: Callable[[FloatArray, FloatArray], FloatArray], box: Bo
     """
     count = -(-max(box.shape) // side)
     y, x = (b + n * (np.arange(count) + 0.5) / count - 0.5 for b, n in zip((box.y0, box.x0), box.shape, strict=True))
-    images, weights = np.empty((0, 0)), np.empty((count, 0))
+    images = np.empty((0, 0))
     rows, shape = [], (1, 1)
     for row in y:
         stamps = covariance(x, np.full(count, row))

@@ -89,6 +89,16 @@ class Box:
         dx = dy if dx is None else dx
         return Box(self.y0 - dy, self.x0 - dx, self.y1 + dy, self.x1 + dx)
 
+    def lengthened(self, least: tuple[int, int], within: Box) -> Box:
+        """The box with at least so many rows and columns, as far as there is room in another, which holds it."""
+        y0, x0 = (
+            max(low, min(first, last - n))
+            for low, first, last, n in (
+                (within.y0, self.y0, self.y1, least[0]), (within.x0, self.x0, self.x1, least[1]),
+            )
+        )  # fmt: skip
+        return Box(y0, x0, min(within.y1, max(self.y1, y0 + least[0])), min(within.x1, max(self.x1, x0 + least[1])))
+
     def contains(self, other: Box) -> bool:
         """Whether every pixel of ``other`` is in this box."""
         return self.y0 <= other.y0 and self.x0 <= other.x0 and other.y1 <= self.y1 and other.x1 <= self.x1

@@ -18,6 +18,7 @@ from psfmatch.io.psf_formats import recognised
 from psfmatch.io.words import are_words
 from psfmatch.moments import adaptive_moments, fwhm
 from psfmatch.psf import PSF
+from psfmatch.regions import Regions, RegionsPSF
 from psfmatch.stamp_noise import stamp_noise
 from psfmatch.wings import missing_flux
 
@@ -135,9 +136,10 @@ class FrameReport:
     def center(self) -> tuple[float, float] | None:
         """Right ascension and declination of the middle, in degrees."""
         wcs, (ny, nx) = self.exposure.wcs, self.exposure.shape
-        if wcs is None or not wcs.has_celestial:
+        if wcs is None or not getattr(wcs, "has_celestial", True):
             return None
-        lon, lat = wcs.celestial.pixel_to_world_values(0.5 * (nx - 1), 0.5 * (ny - 1))
+        low = getattr(getattr(wcs, "celestial", wcs), "low_level_wcs", wcs)
+        lon, lat = low.pixel_to_world_values(0.5 * (nx - 1), 0.5 * (ny - 1))
         return float(lon), float(lat)
 
 
@@ -167,7 +169,7 @@ def inspect_file(
     mesh : int
         Positions along either axis.
     format : str, optional
-        The PSF format that the file has.
+        The PSF format that the file has; not with ``psf``, nor are the next two.
     pixel_scale : float, optional
         Arcseconds a pixel, as for `psfmatch.read_psf`.
     allow_pickle : bool
@@ -186,7 +188,7 @@ def inspect_file(
     name = os.fspath(source)
     if psf is None:
         found = _psf_format(source, format)
-        if found is None or found.name != "psfmatch":
+        if not _is_own_frame(source, found):
             try:
                 model = read_psf(source, format=format, pixel_scale=pixel_scale, allow_pickle=allow_pickle)
             except PSFError:
@@ -195,6 +197,11 @@ def inspect_file(
             else:
                 title = "a PSF in words" if found is None else found.title
                 return inspect_psf(model, box=box, mesh=mesh, name=name, title=title)
+    elif format is not None or pixel_scale is not None or allow_pickle:
+        raise InputError(
+            f"{name} is a frame, as its PSF is given: format, pixel_scale and allow_pickle are for a file that is a "
+            "PSF; leave them out, or inspect the PSF alone"
+        )
     exposure = read_exposure(source, psf=psf)
     report = None
     if exposure.psf is not None:
@@ -216,6 +223,14 @@ def _psf_format(source: str | PathLike[str], format: str | None) -> PSFFormat | 
     return found
 
 
+def _is_own_frame(source: str | PathLike[str], found: PSFFormat | None) -> bool:
+    """Whether it is an exposure that psfmatch wrote, rather than a PSF alone."""
+    if found is None or found.name != "psfmatch":
+        return False
+    with PSFSource(source) as opened:
+        return opened.has("IMAGE")
+
+
 def inspect_psf(
     source: Any,
     *,
@@ -235,7 +250,8 @@ def inspect_psf(
     box : Box, optional
         The field; default that which the model knows.
     mesh : int
-        Positions along either axis, from 2 % inside the border on; 1: the middle alone.
+        Positions along either axis, from 2 % inside the border on; 1: the middle alone.  Of a `RegionsPSF` those that
+        lie in a region, and one in each region that would have none.
     name, title : str
         What messages and tables call it.
     pixel_scale, wcs : optional
@@ -257,6 +273,8 @@ def inspect_psf(
         raise InputError(f"mesh={mesh}: give at least one position along an axis")
     psf = read_psf(source, pixel_scale=pixel_scale, wcs=wcs)
     box = box or psf.field
+    x: FloatArray
+    y: FloatArray
     if psf.constant or box is None:
         box, x, y = None, np.zeros(1), np.zeros(1)
     else:
@@ -264,9 +282,24 @@ def inspect_psf(
         y, x = (g.ravel() for g in np.meshgrid(
             box.y0 + along * (box.shape[0] - 1), box.x0 + along * (box.shape[1] - 1), indexing="ij"
         ))  # fmt: skip
+    if isinstance(psf, RegionsPSF):
+        x, y = _in_every_region(psf.regions, x, y)
     stamps = psf.stamps(x=x, y=y)
     measured = np.array([_figures(stamp, psf) for stamp in stamps]).T
     return PSFReport(name, title or "a PSF", psf, box, x, y, stamps, *measured)
+
+
+def _in_every_region(regions: Regions, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The positions that lie in a region, and one in each region that holds none of them."""
+    labels = regions.at(x=x, y=y)
+    places = [(px, py) for px, py, label in zip(x, y, labels, strict=True) if label]
+    for label in sorted(set(regions.boxes) - set(labels.tolist())):
+        box = regions.boxes[label]
+        rows, columns = np.nonzero(regions.within(box, label))
+        k = rows.size // 2
+        places.append((float(box.x0 + columns[k]), float(box.y0 + rows[k])))
+    found = np.array(places)
+    return found[:, 0], found[:, 1]
 
 
 def _figures(stamp: FloatArray, psf: PSF) -> tuple[float, float, float, float, float]:

@@ -184,6 +184,7 @@ def _plan_by_regions(
     """The plans of the regions as one."""
     plans: dict[int, Matched] = {}
     failure: MatchError | None = None
+    lost = 0
     for label, psf in science.psfs.items():
         part = alone(exposure, science.regions, label)
         if part is None or not np.isfinite(part.image).any():
@@ -195,13 +196,14 @@ def _plan_by_regions(
             failure = MatchError(f"region {label}: {error}", error.solution)
             if throw:
                 raise failure from error
+            lost += 1
             warnings.warn(f"{failure}; it is left without data", PsfMatchWarning, stacklevel=4)
     if not plans:
         raise failure or InputError("no region of the PSF has data; does its frame have the exposure's coordinates?")
     kernel = RegionsKernel(science.regions, {label: plan.solution.kernel for label, plan in plans.items()})
     worst = max(plans, key=lambda label: _badness(plans[label]))
     solution = plans[worst].solution
-    statistics = {"regions": len(plans), "worst_region": worst, **solution.statistics}
+    statistics = {"regions": len(plans), "regions_lost": lost, "worst_region": worst, **solution.statistics}
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
     return Matched(
         exposure.replace(psf=with_size(wanted, max(science.shape)), mask=mask), kernel,

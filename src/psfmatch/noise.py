@@ -39,8 +39,6 @@ def aperture_stamps(*, x: ArrayLike, y: ArrayLike, radius: float) -> FloatArray:
         Centres, in pixels; the central pixel of a stamp is the nearest one.
     radius : float
         In pixels.
-    box : Box, optional
-        Where the variance plane lies; by default that of ``correlation``.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.exposure import Exposure, Mask, Planes
-from psfmatch.geometry import Box, FloatArray, as_positions, frozen, resized
+from psfmatch.geometry import Box, FloatArray, Position, as_positions, frozen, resized
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF
 
@@ -118,6 +118,14 @@ class Regions:
         found[inside] = self.labels[row[inside].astype(np.intp), column[inside].astype(np.intp)]
         return found
 
+    def nearest(self, *, x: float, y: float) -> Position:
+        """A position if it lies in a region, else the pixel of a region that is nearest to it."""
+        if self.at(x=x, y=y)[0]:
+            return Position(y, x)
+        rows, columns = np.nonzero(self.labels)
+        k = int(np.argmin(np.hypot(columns + (self.box.x0 - x), rows + (self.box.y0 - y))))
+        return Position(float(self.box.y0 + rows[k]), float(self.box.x0 + columns[k]))
+
     def within(self, box: Box, label: int) -> Bools:
         """Which pixels of a box belong to a region."""
         out = np.zeros(box.shape, bool)
@@ -185,6 +193,10 @@ class RegionsPSF(PSF):
     @property
     def smooth(self) -> bool:
         return False
+
+    @property
+    def field(self) -> Box:
+        return self.regions.box
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         """As of every `PSF`: those of the region in whose pixels a position lies.
@@ -294,7 +306,7 @@ def alone(exposure: Exposure, regions: Regions, label: int, *, least: tuple[int,
     box = regions.boxes[label].overlap(exposure.box)
     if box is None:
         return None
-    box = _lengthened(box, least, exposure.box)
+    box = box.lengthened(least, exposure.box)
     part = exposure.cutout(box)
     psf = exposure.psf.psfs[label] if isinstance(exposure.psf, RegionsPSF) else exposure.psf
     outside = ~regions.within(box, label)
@@ -433,17 +445,6 @@ def _around(boxes: Iterable[Box]) -> Box:
     """The least box that holds all of some."""
     y0, x0, y1, x1 = np.array([(b.y0, b.x0, b.y1, b.x1) for b in boxes]).T
     return Box(int(y0.min()), int(x0.min()), int(y1.max()), int(x1.max()))
-
-
-def _lengthened(box: Box, least: tuple[int, int], frame: Box) -> Box:
-    """A box with sides of at least these lengths, where the frame has room."""
-    sides = []
-    for first, last, length, low, high in (
-        (box.y0, box.y1, least[0], frame.y0, frame.y1), (box.x0, box.x1, least[1], frame.x0, frame.x1),
-    ):  # fmt: skip
-        first = max(low, min(first, first - (length - (last - first))))
-        sides.append((first, min(high, max(last, first + length))))
-    return Box(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from psfmatch.cli.console import NO_MATCH, OK, UNDECIDED, Console, verb
+from psfmatch.cli.plot import check_picture, save_figure
 from psfmatch.cli.settings import FORMAT_HELP
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def check(
     """
     import psfmatch
 
-    if output is not None and output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
+    if output is not None:
+        check_picture(output, overwrite=overwrite)
     options: dict[str, Any] = {"tolerance": tolerance, "selection": psfmatch.StarSelection(saturation=saturation)}
     exposure = psfmatch.read_exposure(image, format=format_)
     wanted = exposure.psf if target is None else target
@@ -76,7 +77,7 @@ def check(
     if output is not None:
         from psfmatch.plots import check_figure
 
-        check_figure(results).savefig(output, dpi=100)
+        save_figure(check_figure(results), output, dpi=100)
         console.line(f"wrote {output}")
     code = {"WITHIN": OK, "OVER": NO_MATCH, "UNDECIDED": UNDECIDED}[found.verdict.name]
     console.line(found.verdict.value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from psfmatch.cli.console import OK, Console, verb
+from psfmatch.cli.plot import check_picture, save_figure
 
 if TYPE_CHECKING:
     from psfmatch.inspection import FrameReport, PSFReport
@@ -63,10 +64,9 @@ def inspect(
     """
     from psfmatch.geometry import Box
     from psfmatch.inspection import PSFReport, inspect_file
-    from psfmatch.io.files import atomic_output
 
-    if output is not None and output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
+    if output is not None:
+        check_picture(output, overwrite=overwrite)
     box = Box(0, 0, shape[1], shape[0]) if shape else None
     report = inspect_file(
         file, psf=psf, box=box, mesh=mesh, format=psf_format, pixel_scale=pixel_scale, allow_pickle=allow_pickle
@@ -81,9 +81,7 @@ def inspect(
             raise click.UsageError(f"{file}: a frame without a PSF model, so that there is nothing to draw; give --psf")
         from psfmatch.plots import psf_over_field
 
-        figure = psf_over_field(model)
-        with atomic_output(output, overwrite=overwrite) as stream:
-            figure.savefig(stream, format=output.suffix[1:] or "png", dpi=110)
+        save_figure(psf_over_field(model), output, dpi=110)
         console.line(f"wrote {output}")
     console.result({"command": "inspect", "ok": True, **report.as_dict(), "output": output})
     return OK

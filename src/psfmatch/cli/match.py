@@ -135,12 +135,14 @@ def match(
                 _convolve(exposure, matched, out, parts["convolver"], mapped=mapped, overwrite=overwrite)
                 if debug:
                     console.note(_shown(show(matched, before=exposure, folder=out.parent)))
-                good = matched.solution.outcome.ok
+                lost = matched.solution.statistics.get("regions_lost", 0)
+                good = matched.solution.outcome.ok and not lost
                 matches[_stem(image)] = matched
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
                 if not good:
                     code = max(code, NO_MATCH)
-                    console.note(f"error: {image}: {matched.solution.message} (written all the same)")
+                    words = f"{lost} regions have no kernel, and no data" if lost else matched.solution.message
+                    console.note(f"error: {image}: {words} (written all the same)")
             if failure:
                 code = max(code, failure[0])
                 report["error"] = console.errors[-1]

@@ -14,7 +14,7 @@ from psfmatch.cli.match import _stem
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["need_matplotlib", "plot", "save_figure"]
+__all__ = ["check_picture", "need_matplotlib", "plot", "save_figure"]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -149,6 +149,15 @@ def _outputs(
     if len(set(paths.values())) < len(paths):
         raise click.UsageError("two of the files have the same name: draw them one by one, each with its -o")
     return paths
+
+
+def check_picture(path: Path, *, overwrite: bool) -> None:
+    """Refuse a picture that could not be drawn or written, before any work is done."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"-o {path}: the name must end in {', '.join(SUFFIXES)}")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; give --overwrite to replace it, or another -o")
+    need_matplotlib()
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> None:

@@ -12,7 +12,7 @@ import click
 
 from psfmatch.cli.console import NO_MATCH, OK, Console, verb
 from psfmatch.cli.match import _one_each, _stem
-from psfmatch.cli.settings import build, config_option, given, set_option
+from psfmatch.cli.settings import FORMAT_HELP, build, config_option, given, mask_planes_option, set_option
 
 if TYPE_CHECKING:
     from psfmatch.psf import PSF
@@ -47,14 +47,18 @@ OUTLIER = 1.1
     "--leave-out", multiple=True, metavar="NAME", help="An input, by its name in the table.  Can be repeated."
 )
 @click.option("--output", "-o", metavar="TARGET.fits", type=click.Path(path_type=Path), help="Write the target here.")
+@mask_planes_option
+@click.option("--format", "format_", metavar="NAME", help=FORMAT_HELP)
 @set_option("common_target")
-@config_option("psf", "family", "tolerance", "max_noise_gain", "leave_out", "output", "overwrite")
+@config_option(
+    "psf", "family", "tolerance", "max_noise_gain", "leave_out", "output", "mask_planes", "format", "overwrite"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an output file that exists.")
 @verb
 def target(
     console: Console, /, sources: Sequence[str], psf: Sequence[str], family: str | None, tolerance: float | None,
-    max_noise_gain: float | None, leave_out: Sequence[str], output: Path | None, settings: Sequence[str],
-    config: dict[str, Any], overwrite: bool,
+    max_noise_gain: float | None, leave_out: Sequence[str], output: Path | None, mask_planes: str | None,
+    format_: str | None, settings: Sequence[str], config: dict[str, Any], overwrite: bool,
 ) -> int:  # fmt: skip
     """The smallest circular PSF that every input can be given, and its price.
 
@@ -85,7 +89,7 @@ def target(
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
     with console.steps(3) as step:
         step("reading")
-        inputs, scale = _inputs(sources, psf, leave_out)
+        inputs, scale = _inputs(sources, psf, leave_out, mask_planes=mask_planes, format=format_)
         step("searching the target")
         found = search(inputs)
         step("pricing")
@@ -110,7 +114,7 @@ def target(
 
 
 def _inputs(
-    sources: Sequence[str], psfs: Sequence[str], leave_out: Sequence[str]
+    sources: Sequence[str], psfs: Sequence[str], leave_out: Sequence[str], **options: Any
 ) -> tuple[dict[str, Input], float | None]:
     """The inputs by name, words last in reading, and the size of a pixel in arcsec where one of them knows it."""
     from psfmatch.errors import InputError
@@ -126,7 +130,7 @@ def _inputs(
             raise click.UsageError(f"--leave-out {name}: there are {', '.join(names)}")
     kept = [k for k in range(len(sources)) if not {names[k], sources[k]} & set(leave_out)]
     given = _one_each("psf", psfs, len(sources))
-    read = {names[k]: _read(sources[k], given[k]) for k in kept if not words[k]}
+    read = {names[k]: _read(sources[k], given[k], options) for k in kept if not words[k]}
     scales = {name: scale for name, (_, scale) in read.items() if scale is not None}
     least, most = (min(scales, key=scales.__getitem__), max(scales, key=scales.__getitem__)) if scales else ("", "")
     if scales and scales[most] > (1.0 + SAME_SCALE) * scales[least]:
@@ -140,13 +144,13 @@ def _inputs(
     return {names[k]: inputs[names[k]] for k in kept}, scale
 
 
-def _read(source: str, psf: str | None) -> tuple[Input, float | None]:
+def _read(source: str, psf: str | None, options: Mapping[str, Any]) -> tuple[Input, float | None]:
     """An image with its PSF, or else a PSF, and the size of a pixel in arcsec."""
     from psfmatch.errors import FormatError, InputError, PSFError
     from psfmatch.io import read_exposure, read_psf, read_stamp
 
     try:
-        exposure = read_exposure(source, psf=psf)
+        exposure = read_exposure(source, psf=psf, **options)
     except FormatError:
         if psf is not None:
             raise

@@ -224,23 +224,12 @@ def _read_from(
         return None
     region = corners.grown(dy, dx).overlap(frame)
     assert region is not None
-    (y0, y1), (x0, x1) = (
-        _at_least(region.y0, region.y1, least[0], frame.y0, frame.y1),
-        _at_least(region.x0, region.x1, least[1], frame.x0, frame.x1),
-    )
-    return Box(y0, x0, y1, x1)
+    return region.lengthened(least, frame)
 
 
 def _around(x: FloatArray, y: FloatArray) -> Box:
     """The least box that holds some positions."""
     return Box(int(np.floor(y.min())), int(np.floor(x.min())), int(np.ceil(y.max())) + 1, int(np.ceil(x.max())) + 1)
-
-
-def _at_least(first: int, last: int, length: int, low: int, high: int) -> tuple[int, int]:
-    """An interval within limits, lengthened where it is too short."""
-    missing = max(0, length - (last - first))
-    first = max(low, first - missing)
-    return first, min(high, max(last, first + length))
 
 
 def _plain(exposure: Exposure, region: Box) -> Exposure:

@@ -7,7 +7,8 @@
     the stamps (n, s, s) of the cells without a reason, or (1, s, s) where all are the same; float32, without the rim
     in which everything is fainter than that can tell from the peak.
 ``STATISTICS``
-    a table of one row with the arrays among what the solver noted; the plain values are ``STAT`` cards of KERNEL.
+    a table of one row with the arrays among what the solver noted; the plain values are ``STAT`` cards of KERNEL,
+    or of LABELS where each region has a kernel of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from psfmatch.errors import FormatError
 from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import native, open_fits
+from psfmatch.io.regions import LABELS
 
 __all__ = ["cell_hdus", "read_cells", "read_notes", "statistics_hdus"]
 
@@ -151,11 +153,12 @@ def read_notes(path: PathLike) -> tuple[str, dict[str, Any]]:
     file, _ = split_extension(path)
     with open_fits(file) as hdus:
         outcome = hdus[0].header.get("OUTCOME")
-        if outcome is None or "KERNEL" not in hdus:
+        kernel = next((name for name in ("KERNEL", LABELS) if name in hdus), None)
+        if outcome is None or kernel is None:
             raise FormatError(f"{file}: says nothing of an outcome; it is not an exposure matched by psfmatch")
         notes = {
             key.removeprefix("STAT ").lower(): float("nan") if isinstance(value, fits.card.Undefined | None) else value
-            for key, value in hdus["KERNEL"].header.items() if key.startswith("STAT ")
+            for key, value in hdus[kernel].header.items() if key.startswith("STAT ")
         }  # fmt: skip
         if "STATISTICS" in hdus:
             rows = hdus["STATISTICS"].data

@@ -18,8 +18,7 @@ from psfmatch.geometry import Box
 from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits
 from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, Plane, images_of, load
-from psfmatch.io.frame_formats.decam import companions
-from psfmatch.io.frame_formats.registry import frame_format, frame_formats, read_frame
+from psfmatch.io.frame_formats.registry import companions, frame_format, frame_formats, read_frame
 from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
 from psfmatch.io.psfs import read_psf
 from psfmatch.machine import timed
@@ -182,7 +181,9 @@ def _exposure(frame: Frame, convention: MaskConvention | str | None) -> Exposure
 
 
 def files_of_exposure(path: PathLike, **options: Any) -> list[Path]:
-    """The files that `read_exposure` reads: the image, what was given beside it, and companions found by their names.
+    """The files that `read_exposure` reads: the image, what was given with it, and companions found by their names.
+
+    A companion that only the image's header names is not among them, nor are the files that these refer to.
 
     Parameters
     ----------
@@ -190,11 +191,11 @@ def files_of_exposure(path: PathLike, **options: Any) -> list[Path]:
         As of `read_exposure`.
     """
     file, _ = split_extension(path)
-    given = {role: options.get(role) for role in ("psf", "variance", "weight", "mask")}
-    paths = [Path(split_extension(value)[0]) for value in given.values() if isinstance(value, str | os.PathLike)]
+    given = {role: options.get(role) for role in ("psf", "variance", "weight", "mask", "mask_planes")}
     beside = {} if options.get("format") == "plain" else companions(file)
-    found = [value for role, value in beside.items() if given.get(role) is None]
-    return [file, *(one for one in [*paths, *found] if one.is_file())]
+    values = [*given.values(), *(value for role, value in beside.items() if given.get(role) is None)]
+    paths = [split_extension(value)[0] for value in values if isinstance(value, str | os.PathLike)]
+    return [file, *(path for path in paths if path.is_file())]
 
 
 def _companion(source: PathLike, frame: Frame, wanted: str | None, role: str, *, memmap: bool) -> Plane:

@@ -145,7 +145,7 @@ def read_kernel(path: PathLike) -> MatchingKernel | RegionsKernel:
 
     Returns
     -------
-    MatchingKernel
+    MatchingKernel or RegionsKernel
         In the pixels of the exposure.
 
     Raises

@@ -22,7 +22,6 @@ __all__ = ["Tree", "is_tree", "kind_of"]
 
 SCHEMAS = "images.lsst.io/schemas/"
 SOURCE = re.compile(r"fits:(?P<name>[^,\[]+)(,(?P<version>\d+))?(\[\d+\])?")
-OTHER_ENDS = (".h5", ".hdf5", ".sdf")
 
 
 def is_tree(source: PSFSource) -> bool:

@@ -12,7 +12,7 @@ VARIANCE           where there is one; box and WCS
 PSF, PSF_WEIGHTS   of an exposure that is not a match: the PSF, as a basis (n, sy, sx) with weights; PSF alone (sy, sx)
                    where it is one stamp, which for an analytic model is realised at its default size
 KERNEL,            of a match: the matching kernel, see `psfmatch.io.kernels`; what the solver chose and measured stands
-KERNEL_WEIGHTS     in the header of KERNEL as STAT <name>
+KERNEL_WEIGHTS     in the header of KERNEL (of regions: of LABELS) as STAT <name>
 LABELS, PSF_n      where the PSF jumps at borders, in place of PSF: see `psfmatch.io.regions`
 LABELS, KERNEL_n   of a match of such an exposure, in place of KERNEL
 TARGET             of a match: the target PSF, one stamp (sy, sx), which is the PSF of the exposure
@@ -73,8 +73,8 @@ def write_exposure(exposure: Exposure, path: PathLike, *, overwrite: bool = Fals
     Parameters
     ----------
     exposure : Exposure
-        Image, mask, variance, box, WCS, unit and meta are written as they are; the PSF where it is a stamp, a basis
-        or an analytic model (others are left out with a warning).
+        Image, mask, variance, box, WCS, unit and meta are written as they are; the PSF where it is a stamp, a basis,
+        an analytic model or a `RegionsPSF` of such (others are left out with a warning).
     path : path
         Ends in ``.fits``, ``.fits.gz`` or ``.fits.fz``.  For the layout see `psfmatch.io.outputs`.
     overwrite : bool

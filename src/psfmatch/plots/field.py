@@ -134,7 +134,7 @@ def kernel_field(matched: Matched, *, side: int = 4) -> Figure:
     matched : Matched
     side : int
     """
-    box = matched.exposure.box
+    box = matched.solution.kernel.box
     ny, nx = box.shape
     side = 1 if matched.solution.kernel.weights.coefficients.shape[1] == 1 else side
     columns, rows = (max(1, round(side * n / max(ny, nx))) for n in (nx, ny))

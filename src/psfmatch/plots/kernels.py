@@ -50,7 +50,8 @@ def kernel_basis(matched: Matched) -> Figure:
     ----------
     matched : Matched
     """
-    kernel, box = matched.solution.kernel, matched.exposure.box
+    kernel = matched.solution.kernel
+    box = kernel.box
     x, y = (np.linspace(low, high - 1, 48) for low, high in ((box.x0, box.x1), (box.y0, box.y1)))
     maps = kernel.weights.on_grid(x=x, y=y).reshape(kernel.weights.n, y.size, x.size)
     powers = (maps**2).mean(axis=(1, 2)) * (kernel.basis**2).sum(axis=(1, 2))

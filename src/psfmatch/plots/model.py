@@ -216,7 +216,7 @@ def basis_mosaic(matched: Matched) -> FloatArray:
 
 def field_mosaic(matched: Matched, side: int = 5) -> FloatArray:
     """The kernel at ``side`` x ``side`` places over the field, as an image."""
-    box = matched.exposure.box
+    box = matched.solution.kernel.box
     ny, nx = box.shape
     u = (np.arange(side) + 0.5) / side
     x, y = (g.ravel() for g in np.meshgrid(box.x0 - 0.5 + nx * u, box.y0 - 0.5 + ny * u))

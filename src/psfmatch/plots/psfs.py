@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from psfmatch.plots.model import mosaic
 from psfmatch.plots.profiles import growth_curve, rings
 from psfmatch.plots.style import AFTER, BEFORE, new_figure, style
 
@@ -41,13 +42,12 @@ def psf_over_field(report: PSFReport) -> Figure:
 def _mosaic(ax: Axes, report: PSFReport) -> None:
     """The cores of the stamps, laid out as in the field, in one asinh stretch."""
     columns = len(np.unique(report.x))
-    rows = len(report.x) // columns
+    if columns * len(np.unique(report.y)) != len(report.x):  # no mesh: the positions in regions
+        columns = int(np.ceil(np.sqrt(len(report.x))))
     half = int(np.clip(np.ceil(3.0 * report.fwhm.max()), 5, min(report.psf.shape) // 2))
     cy, cx = report.psf.shape[0] // 2, report.psf.shape[1] // 2
     cores = report.stamps[:, cy - half : cy + half + 1, cx - half : cx + half + 1]
-    tiles = np.pad(cores / cores.max(axis=(1, 2), keepdims=True), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    side = 2 * half + 2
-    picture = tiles.reshape(rows, columns, side, side).swapaxes(1, 2).reshape(rows * side, columns * side)
+    picture = mosaic(cores / cores.max(axis=(1, 2), keepdims=True), columns)
     ax.set_facecolor("white")
     stretched = np.arcsinh(300.0 * picture) / np.arcsinh(300.0)
     ax.imshow(stretched, origin="lower", cmap="cividis", vmin=-0.1, vmax=1.0, interpolation="nearest")

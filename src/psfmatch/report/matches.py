@@ -61,7 +61,13 @@ def match_page(matched: Matched, *, name: str = "an exposure", before: Exposure 
         "noise": ("Noise", _plot("noise", matched, before)),
         "numbers": ("Every number", _notes(matched)),
     }  # fmt: skip
-    lead = f"{nx} × {ny} px, matched to {matched.solution.statistics.get('target', 'a target PSF')}"
+    notes = matched.solution.statistics
+    lead = f"{nx} × {ny} px, matched to {notes.get('target', 'a target PSF')}"
+    if "worst_region" in notes:
+        lead += (
+            f"; {notes['regions']} regions, each with a kernel of its own: candidates and kernel shown are those of "
+            f"region {notes['worst_region']}, the worst"
+        )
     return document(f"PSF match of {name}", lead, sections, {"colours": colours(), **data, **sizes})
 
 

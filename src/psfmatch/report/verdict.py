@@ -68,6 +68,9 @@ def verdict(matched: Matched) -> Verdict:
 
 def _outcome(matched: Matched) -> Finding:
     solution = matched.solution
+    lost = solution.statistics.get("regions_lost", 0)
+    if lost:
+        return Finding("bad", f"{lost} regions have no kernel, and no data.", "Mend their PSF models.")
     if not solution.outcome.ok:
         sentence, _, cure = solution.outcome.value.partition(". ")
         return Finding(

@@ -20,7 +20,7 @@ import numpy as np
 from psfmatch.io.files import FITS_SUFFIX, split_extension
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource, fits_frame
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "companions"]
 
 NOMINAL = 100.0
 SIGMA_OF_MAD = 1.4826
@@ -36,7 +36,7 @@ def _read(source: FrameSource) -> Frame:
     noise = image.header.get("SKYNOISE")
     if not isinstance(noise, int | float) or not noise > 0:
         noise = _measured(image.array)
-    beside = _confidence(source.path, image.header.get("CIR_CPM"))
+    beside = companions(source.path, image.header.get("CIR_CPM"))
     return replace(
         frame, unit=frame.unit or "adu", beside=beside, weight_unit=1.0 / (NOMINAL * float(noise) ** 2),
         convention="plain",
@@ -50,7 +50,8 @@ def _measured(image: np.ndarray) -> float:
     return SIGMA_OF_MAD * float(np.median(np.abs(values - np.median(values)))) or 1.0
 
 
-def _confidence(path: Path, card: object) -> dict[str, Path]:
+def companions(path: Path, card: object = None) -> dict[str, Path]:
+    """The confidence map that exists beside an image: that of the card, or of the image's name with ``_conf``."""
     names = [FITS_SUFFIX.sub("", path.name) + "_conf" + end for end in (".fit", ".fits", ".fit.fz", ".fits.fz")]
     if isinstance(card, str) and card.strip():
         names.insert(0, split_extension(card.strip())[0].name)

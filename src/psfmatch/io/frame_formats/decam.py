@@ -12,7 +12,7 @@ from pathlib import Path
 from psfmatch.io.files import FITS_SUFFIX
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource, fits_frame
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "companions"]
 
 IMAGE = "_ooi_"
 ROLES = {"weight": "_oow_", "mask": "_ood_"}

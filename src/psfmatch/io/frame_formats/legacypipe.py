@@ -9,38 +9,45 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from psfmatch.io.files import FITS_SUFFIX
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource, fits_frame
 from psfmatch.io.masks import CONVENTIONS, MaskConvention
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "companions"]
 
 NAME = re.compile(r"(?P<brick>.+)-image-(?P<band>[a-zA-Z]+)")
 
 
-def _name(source: FrameSource) -> re.Match[str] | None:
-    return NAME.fullmatch(FITS_SUFFIX.sub("", source.path.name))
+def _name(path: Path) -> re.Match[str] | None:
+    return NAME.fullmatch(FITS_SUFFIX.sub("", path.name))
 
 
 def _recognises(source: FrameSource) -> bool:
-    return _name(source) is not None and source.card("BRICK") is not None
+    return _name(source.path) is not None and source.card("BRICK") is not None
 
 
 def _read(source: FrameSource) -> Frame:
-    frame, name = fits_frame(source), _name(source)
+    frame, name = fits_frame(source), _name(source.path)
     if name is None:
         return replace(frame, convention="legacypipe")
-    folder, bands = source.path.parent, {"weight": f"-invvar-{name['band']}", "mask": "-maskbits"}
-    suffixes = (".fits.fz", ".fits", ".fits.gz")
-    beside = {
+    unit, convention = frame.unit or "nanomaggy", _convention(name["band"].upper())
+    return replace(frame, unit=unit, beside=companions(source.path), convention=convention)
+
+
+def companions(image: Path) -> dict[str, Path]:
+    """The companions of an image that exist beside it, by the names of `read_exposure`'s keywords."""
+    name = _name(image)
+    if name is None:
+        return {}
+    parts = {"weight": f"-invvar-{name['band']}", "mask": "-maskbits"}
+    return {
         role: path
-        for role, part in bands.items()
-        for path in [folder / f"{name['brick']}{part}{suffix}" for suffix in suffixes]
+        for role, part in parts.items()
+        for path in [image.with_name(f"{name['brick']}{part}{suffix}") for suffix in (".fits.fz", ".fits", ".fits.gz")]
         if path.is_file()
     }
-    unit = frame.unit or "nanomaggy"
-    return replace(frame, unit=unit, beside=beside, convention=_convention(name["band"].upper()))
 
 
 def _convention(band: str) -> MaskConvention:

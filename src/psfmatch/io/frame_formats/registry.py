@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from psfmatch.errors import FormatError, InputError, PsfMatchError
 from psfmatch.io.frame_formats import casu, ccddata, decam, layouts, legacypipe, lsst_images, roman, rubin, sdss
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource
 
-__all__ = ["frame_format", "frame_formats", "read_frame"]
+__all__ = ["companions", "frame_format", "frame_formats", "read_frame"]
 
 # In the order in which they are asked: the most particular first.
 FORMATS = (
@@ -38,6 +40,14 @@ def frame_format(name: str) -> FrameFormat:
     if name not in known:
         raise InputError(f"format {name!r}: choose one of {', '.join(sorted(known))}")
     return known[name]
+
+
+def companions(path: Path) -> dict[str, Path | str]:
+    """The companions of an image that exist beside it, as far as its name alone tells."""
+    found: dict[str, Path | str] = {}
+    for kind in (decam, legacypipe, sdss, casu):
+        found = {**kind.companions(path), **found}
+    return found
 
 
 def read_frame(source: FrameSource, format: FrameFormat | None = None) -> Frame:

@@ -25,7 +25,7 @@ from psfmatch.errors import FormatError
 from psfmatch.geometry import FloatArray
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource, Plane, fits_frame
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "companions"]
 
 BANDS = "ugriz"
 # by camera column: electrons a count, and dark variance (with read noise) in counts squared
@@ -63,7 +63,7 @@ def _read(source: FrameSource) -> Frame:
         raise FormatError(f"{source.path}: has no calibration and sky behind its image; it is {source.seems()}")
     variance = _variance(image.array, image.header, np.asarray(hdus[1].data, float), hdus[2].data, source.path)
     planes = {"image": image, "variance": Plane(variance.astype(np.float32), image.header, source.path)}
-    return replace(frame, planes=planes, unit=frame.unit or "nanomaggy", beside=_psf_beside(source.path))
+    return replace(frame, planes=planes, unit=frame.unit or "nanomaggy", beside=companions(source.path))
 
 
 def _variance(image: FloatArray, header: fits.Header, calibration: FloatArray, sky: Any, path: Path) -> FloatArray:
@@ -98,7 +98,7 @@ def _noise(header: fits.Header, path: Path) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def _psf_beside(path: Path) -> dict[str, str]:
+def companions(path: Path) -> dict[str, str]:
     """The psField file of the same field, and the band in it."""
     name = PHOTO.match(path.name)
     if name is None:
