@@ -181,10 +181,10 @@ class ClippedMean:
         for image, variance, usable, clip in zip(images, variances, good, out, strict=True):
             with np.errstate(invalid="ignore", divide="ignore"):
                 alone = (image - reference) / np.sqrt(variance + spread)  # relative to the noise alone
-                share = np.sqrt((variance + spread) / (variance + spread + model))
-            alone[~np.isfinite(alone)] = share[~np.isfinite(share)] = 0.0
-            deviation, plain = alone * share, share**2 > 0.5
-            broad = self._broad(np.where(usable, deviation, 0.0), usable)
+                deviation = (image - reference) / np.sqrt(variance + spread + model)
+            alone[~np.isfinite(alone)] = deviation[~np.isfinite(deviation)] = 0.0
+            plain = model < variance + spread
+            broad = self._broad(deviation, usable)
             for sign in (1, -1):
                 most = np.maximum(sign * deviation, sign * broad)
                 begins = usable & (most > self.sigmas)
@@ -200,7 +200,7 @@ class ClippedMean:
         """Means of the deviation over neighbours, in units of their scatter (90 % are within 1.64 of it)."""
         if self.scale == 1 or not usable.any():
             return deviation
-        mean = ndimage.uniform_filter(deviation, self.scale, mode="constant")
+        mean = ndimage.uniform_filter(deviation * usable, self.scale, mode="constant")
         scatter = np.quantile(np.abs(mean[usable]), 0.9) / special.ndtri(0.95)
         return np.asarray(mean / max(scatter, 1.0 / self.scale))  # less than that of white noise says nothing
 

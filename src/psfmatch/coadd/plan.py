@@ -49,7 +49,7 @@ MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, Mo
 SMALLEST = 64
 CELL = 128
 """Pixels of the grid over which the correlation of the noise is taken as one."""
-PROGRAM, LAYERS, LAYER, REGION = 300e6, 40, 14, 140
+PROGRAM, LAYERS, LAYER, REGION = 300e6, 46, 14, 140
 """Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
 way there."""
 
