@@ -148,7 +148,10 @@ def planned_match(
     if not hasattr(solver, "solution") and solver is not None:
         raise InputError(f"solver {solver!r}: give FreeForm(), AlardLupton(), Fourier() or their like")
     if exposure.psf is None:
-        raise InputError("the exposure has no PSF model; give one (psf= in Python, --psf on the command line)")
+        raise InputError(
+            "the exposure has no PSF model; give one (psf= in Python, --psf on the command line; "
+            "stars makes one of the image's own)"
+        )
     if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
     wanted = read_psf(target, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)

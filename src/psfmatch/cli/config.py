@@ -36,7 +36,7 @@ def config(console: Console, /, name: str | None) -> int:
       psfmatch config > run.toml
       psfmatch config solver
       psfmatch config solver.tolerance
-      psfmatch match image.fits --config run.toml --set solver.order=2 -o matched.fits
+      psfmatch match image.fits -t gaussian:fwhm=5 --config run.toml --set solver.order=2 -o matched.fits
     """
     if name is None:
         parts, found = list(CLASSES), _all()

@@ -155,6 +155,8 @@ def match(
     for report in reports:
         if report["output"]:
             console.line(f"wrote {report['output']}")
+            if report["outcome"] != "OK":
+                console.line(f"  why, and what to do: psfmatch report {report['output']} --before {report['image']}")
     if several:
         count = sum(report["ok"] for report in reports)
         console.line(f"{count} of {len(images)} images matched")

@@ -282,13 +282,13 @@ def planned(
         raise InputError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
     where = _grid(grid, list(opened.values()))
     where = Grid(rounded(where.wcs), where.shape)
-    wanted = _target(target, where, inputs, opened, store, say)
-    center = where.box.center
-    check_sampling(wanted, "target", x=center.x, y=center.y, pixel_scale=where.pixel_scale)
     points = {k: _zero_point(inputs[k], e) for k, e in opened.items()}
     common = _common({inputs[k].label: points[k] for k in opened}) if recipe.scale != "none" else None
     factors = dict(zip(opened, flux_factors([points[k] if common is not None else None for k in opened],
                                             common or 0.0), strict=True))  # fmt: skip
+    wanted = _target(target, where, inputs, opened, store, say)
+    center = where.box.center
+    check_sampling(wanted, "target", x=center.x, y=center.y, pixel_scale=where.pixel_scale)
     if recipe.scale == "stars":
         exposures = (inputs[k].open(again=True) for k in opened)
         factors = dict(zip(opened, star_factors(exposures, list(factors.values())), strict=True))
@@ -413,7 +413,7 @@ def _common(points: Mapping[str, float | None]) -> float | None:
         return None
     if unknown:
         raise InputError(
-            f'no zero point is known of {", ".join(unknown)}: give those of all inputs, or scale="none" to add the '
-            "fluxes as they are"
+            f"no zero point is known of {', '.join(unknown)}: give those of all inputs (--zero-points), or "
+            'scale="none" (--scale none) to add the fluxes as they are'
         )
     return float(np.median([value for value in points.values() if value is not None]))

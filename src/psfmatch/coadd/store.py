@@ -64,7 +64,9 @@ class Store:
             store._write(card, json.dumps(dict(request), indent=1).encode())
             return store
         if not resume:
-            raise InputError(f"{folder} holds what an unfinished coadd has done: resume it, or remove the folder")
+            raise InputError(
+                f"{folder} holds what an unfinished coadd has done: resume it (--resume), or remove the folder"
+            )
         known = json.loads(card.read_text(encoding="utf-8"))
         if known != dict(request):
             raise InputError(
