@@ -192,6 +192,12 @@ def own(path):
     return largest([(read_psf(psf_files.psfmatch_file(path)).stamps(x=0, y=0)[0], psf_files.stamp())])
 
 
+def regions(path):
+    psf = read_psf(psf_files.regions_file(path))
+    left, right = psf.stamps(x=[3.0, 60.0], y=[39.0, 5.0])
+    return largest([(left, psf_files.stamp()), (right, psf_files.stamp(fwhm=4.4))])
+
+
 def photutils_image(path):
     from photutils.psf import ImagePSF
 
@@ -241,6 +247,7 @@ FILES = (
     Comparison("cube", "FITS cube and table", "between the nodes of a grid", "its own planes", cube),
     Comparison("image", "FITS stamp", "nothing", "its own pixels", image),
     Comparison("psfmatch", "files of psfmatch", "as written", "what was written", own),
+    Comparison("regions", "labels, or TOML of regions", "from region to region", "what was written", regions),
 )  # fmt: skip
 OBJECTS = (
     Comparison("", "photutils `ImagePSF`, `GriddedPSFModel`", "nothing; between nodes", "photutils", photutils_image),

@@ -41,6 +41,17 @@ def psfmatch_file(path):
     return path
 
 
+def regions_file(path):
+    """Two detectors of unlike PSFs with a gap between them."""
+    import psfmatch
+
+    labels = np.zeros((40, 61), np.int16)
+    labels[:, :28], labels[5:, 33:] = 1, 2
+    psfs = {1: psfmatch.ImagePSF(stamp()), 2: psfmatch.ImagePSF(stamp(fwhm=4.4))}
+    psfmatch.write_psf(psfmatch.RegionsPSF(psfmatch.Regions(labels), psfs), path)
+    return path
+
+
 def image_file(path):
     fits.PrimaryHDU(stamp()).writeto(path)
     return path
@@ -212,6 +223,7 @@ def piff_chip_file(path):
 
 MAKERS = {
     "psfmatch": psfmatch_file,
+    "regions": regions_file,
     "piff": piff_file,
     "sdss": sdss_file,
     "psfex": lambda path: PSFEX,

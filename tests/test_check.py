@@ -100,7 +100,7 @@ def test_noise_alone_says_nothing(tmp_path):
     result = CliRunner().invoke(main, ["check", str(tmp_path / "noise.fits"), "--json"], catch_exceptions=False)
     assert result.exit_code == 3
     assert json.loads(result.stdout)["after"]["fwhm"] == {"value": None, "error": None}
-    assert "no correlation of its noise is known" in result.stderr
+    assert "no single correlation of its noise is known" in result.stderr
     correlation = psfmatch.io.correlation_hdus(psfmatch.NoiseCorrelation.white(exposure.box))
     with psfmatch.io.exposure_output(exposure, tmp_path / "known.fits", more=correlation) as planes:
         planes.image[:], planes.variance[:] = noise, 9.0

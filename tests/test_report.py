@@ -278,6 +278,7 @@ def test_a_click_and_the_keyboard_choose_a_candidate(driver, page, matched):
 def test_value_under_the_pointer_and_by_arrow_keys(driver, page, matched):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     open_page(driver, page)
     one = plots.hardest(matched)
@@ -292,7 +293,8 @@ def test_value_under_the_pointer_and_by_arrow_keys(driver, page, matched):
     at = float(f"{one.target[middle + 1, middle + 2]:.4g}")
     assert value.text == f"target PSF at x = 2, y = 1 px: {at}"  # up is +y
     rest = driver.find_element("css selector", "#candidate-live canvas[data-part=difference]")
-    ActionChains(driver).scroll_to_element(rest).move_to_element(rest).perform()
+    ActionChains(driver).scroll_to_element(rest).pause(0.3).move_to_element(rest).perform()
+    WebDriverWait(driver, 10).until(lambda _: "target at" in value.text)
     x, y, said = re.search(r"target at x = (-?\d+), y = (-?\d+) px: (-?[\d.e-]+) %", value.text).groups()
     assert abs(int(x)) + abs(int(y)) <= 1  # the pointer is in the middle
     expected = 100 * one.difference[middle + int(y), middle + int(x)] / one.target.max()

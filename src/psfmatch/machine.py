@@ -40,6 +40,7 @@ def timed(step: str, room: str, about: str = "") -> Iterator[None]:
 def one_blas_thread() -> Iterator[None]:
     """A context in which BLAS uses one thread: for matrices so small, or threads so many, that more would only wait.
 
+    And for results that are the same to the last bit however many processors there are.
     The limit is the whole process's; the last of several threads to leave such a context restores what was before.
     """
     global _users, _limit
@@ -58,6 +59,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> Any:
+    import scipy.linalg  # noqa: F401  (its BLAS is of its own, and must be there to be found)
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -19,7 +19,7 @@ from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
 from psfmatch.kernel import MatchingKernel
-from psfmatch.machine import timed
+from psfmatch.machine import one_blas_thread, timed
 from psfmatch.psf import PSF, AnalyticPSF, ImagePSF, with_size
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.regions import Regions, RegionsKernel, RegionsPSF, alone
@@ -112,6 +112,7 @@ def match(
     return replace(plan, exposure=matched.replace(psf=plan.exposure.psf))
 
 
+@one_blas_thread()
 def planned_match(
     exposure: Exposure, target: Target, *, solver: Solver | None = None, kernel_sum: float = 1.0, throw: bool = True
 ) -> Matched:
@@ -220,6 +221,7 @@ def _badness(plan: Matched) -> tuple[bool, bool, float]:
     return not outcome.ok, outcome is not Outcome.OK, plan.quality.worst["residual"]
 
 
+@one_blas_thread()
 def matching_kernel(
     science: PSF | ArrayLike | Stamp,
     target: PSF | ArrayLike | Stamp,

@@ -231,6 +231,7 @@ def _said(option: Any) -> str:
     return f"{psf!r} {digest_of_psf(psf)}"
 
 
+@one_blas_thread()
 def planned(
     inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe,
     store: Store | None = None, crew: Crew | None = None, say: Callable[[str], None] = log.info,
@@ -372,8 +373,7 @@ def _target(
         for n, (dy, dx) in enumerate(VIEWS[:1] if exposure.psf.constant else VIEWS):
             x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
             views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
-    with one_blas_thread():
-        found = search(views)
+    found = search(views)
     if store is not None:
         _keep_target(store, found, sorted(opened))
     return found

@@ -18,6 +18,7 @@ from psfmatch.coadd.store import Store
 from psfmatch.errors import PsfMatchError
 from psfmatch.exposure import Mask
 from psfmatch.geometry import Box
+from psfmatch.machine import one_blas_thread
 
 __all__ = ["Patch", "Progress", "read_patch", "run_patches"]
 
@@ -45,6 +46,7 @@ class Patch:
     lost: dict[int, str]
 
 
+@one_blas_thread()
 def coadd_patch(plan: Plan, box: Box, *, threads: int = 1) -> Patch:
     """Bring all inputs to a patch and combine them; an input that fails is left out of it, and named."""
 

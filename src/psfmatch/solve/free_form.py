@@ -261,7 +261,7 @@ class _Work:
     def _size_limit(self) -> str:
         """What kept the kernel from being larger, in words."""
         if self.options.size is not None:
-            return f"the size that was set, {self.size} px (left out, it is chosen), or what the stamps hold (noise, cut wings)"
+            return f"the size that was set, {self.size} px (left out, it is chosen), or the stamps (noise, cut wings)"
         if self.size < self._cap():
             return "what the stamps hold (noise, cut wings)"
         limits = {
