@@ -261,7 +261,7 @@ TABLE = [
     ('Direct(edge="wrap")',
      InputError, "Direct edge 'wrap': choose renormalize or nan"),
     ('convolve(Exposure(np.zeros((40, 40))), KERNEL, convolver=FFT(device="gpu7"))',
-     InputError, "FFT device='gpu7': Invalid device string: 'gpu7'"),
+     InputError, "FFT device='gpu7'"),
     ('convolve_many([Exposure(np.zeros((40, 40)))], [])',
      InputError, '1 exposures and 0 kernels: give one kernel for each'),
     ('measure_quality(KERNEL, MODEL, MODEL, x=0, y=0, kernel_sum=0)',

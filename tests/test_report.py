@@ -249,7 +249,7 @@ def test_slider_over_kernel_size(driver, page, matched):
     assert pixels(driver, "#size-live canvas[data-part=kernel]").shape[0] == found.sizes[0]
     slider.send_keys(Keys.ARROW_RIGHT)
     assert words.text.startswith(f"{found.sizes[1]} px")
-    element(driver, "size-reset").click()
+    element(driver, "size-reset").send_keys(Keys.ENTER)
     assert words.text.startswith(f"{size} px (this match)")
     np.testing.assert_array_equal(pixels(driver, "#size-live canvas[data-part=kernel]"), before)
 

@@ -61,6 +61,18 @@ def test_other_processes_give_the_same_bits(method):
         assert pool.submit(bits, frame(0), FreeForm()).result(timeout=120) == alone
 
 
+def test_the_library_for_matrices_is_held_to_one_thread_in_any_thread():
+    from threadpoolctl import threadpool_info
+
+    def inside():
+        with one_blas_thread():
+            return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    assert inside() == {1}
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(inside).result() == {1}
+
+
 def test_the_library_for_matrices_gets_its_threads_back():
     from threadpoolctl import threadpool_info
 

@@ -7,7 +7,7 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -46,7 +46,7 @@ def one_blas_thread() -> Iterator[None]:
     global _users, _limit
     with _lock:
         if _users == 0:
-            _limit = _controller().limit(limits=1, user_api="blas")
+            _limit = _apart(lambda: _controller().limit(limits=1, user_api="blas"))
         _users += 1
     try:
         yield
@@ -54,7 +54,16 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                _limit.restore_original_limits()
+                _apart(_limit.restore_original_limits)
+
+
+def _apart(work: Callable[[], Any]) -> Any:
+    """What is done in a thread that then ends: threadpoolctl obeys the first thread that asks, as long as it lives."""
+    done: list[Any] = []
+    thread = threading.Thread(target=lambda: done.append(work()))
+    thread.start()
+    thread.join()
+    return done[0]
 
 
 @cache
