@@ -42,11 +42,11 @@ def psfmatch_file(path):
 
 
 def regions_file(path):
-    """Two detectors of unlike PSFs with a gap between them."""
+    """Two detectors of unlike PSFs, side by side."""
     import psfmatch
 
     labels = np.zeros((40, 61), np.int16)
-    labels[:, :28], labels[5:, 33:] = 1, 2
+    labels[:, :28], labels[:, 28:] = 1, 2
     psfs = {1: psfmatch.ImagePSF(stamp()), 2: psfmatch.ImagePSF(stamp(fwhm=4.4))}
     psfmatch.write_psf(psfmatch.RegionsPSF(psfmatch.Regions(labels), psfs), path)
     return path

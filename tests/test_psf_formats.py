@@ -146,7 +146,7 @@ def test_the_check_looks_at_the_stamps(function, says):
 
 def test_what_is_no_psf_is_refused_with_what_it_seems_to_be(tmp_path):
     np.savez(tmp_path / "many.npz", psf=np.eye(5))
-    with pytest.raises(FormatError, match=r"many\.npz: .* a ZIP archive.*Known: psfmatch"):
+    with pytest.raises(FormatError, match=r"many\.npz: .* a ZIP archive.*Known: .*psfmatch"):
         read_psf(tmp_path / "many.npz")
     table = fits.BinTableHDU.from_columns([fits.Column("flux", "E", array=np.ones(3))], name="CAT")
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "cat.fits")

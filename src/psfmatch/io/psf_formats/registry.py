@@ -18,7 +18,7 @@ GROUP = "psfmatch.psf_formats"
 # In the order in which they are asked.  The first know their own by its extensions or columns; the last take what is
 # left, after the formats of other packages were asked.
 MARKED = (
-    own.FORMAT, regions.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, afw.FORMAT, lsst_images.FORMAT, stdpsf.FORMAT,
+    regions.FORMAT, own.FORMAT, piff.FORMAT, sdss.FORMAT, psfex.FORMAT, afw.FORMAT, lsst_images.FORMAT, stdpsf.FORMAT,
     stpsf.FORMAT, stpsf.GRID,
 )  # fmt: skip
 PLAIN = (cube.FORMAT, image.FORMAT)
