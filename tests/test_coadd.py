@@ -14,8 +14,8 @@ from psfmatch.cli import main
 from psfmatch.coadd import Store, planned, requested, run_coadd, run_patches, write_coadd
 from psfmatch.coadd.inputs import Prepared
 from psfmatch.coadd.photometry import star_factors, zero_point
-from psfmatch.coadd.plan import method_of
 from psfmatch.coadd.repair import repaired
+from psfmatch.coadd.request import method_of
 
 TARGET = MoffatPSF(fwhm=5.0, beta=3.5)
 SIGMA = 10.0

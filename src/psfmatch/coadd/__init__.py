@@ -2,8 +2,9 @@
 
 from psfmatch.coadd.combine import ClippedMean, Combined, CombineMethod, Mean, Median, combine, median_factor
 from psfmatch.coadd.crew import Crew
-from psfmatch.coadd.plan import Plan, Row, planned, requested
+from psfmatch.coadd.plan import Plan, Row, planned
 from psfmatch.coadd.recipe import Recipe
+from psfmatch.coadd.request import requested
 from psfmatch.coadd.run import run_patches
 from psfmatch.coadd.sources import CoaddInput
 from psfmatch.coadd.store import Store

@@ -6,46 +6,33 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, partial
-from os import PathLike, fspath
-from pathlib import Path
-from types import FunctionType
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from psfmatch.coadd.combine import ClippedMean, CombineMethod, Mean, Median
+from psfmatch.coadd.combine import CombineMethod
 from psfmatch.coadd.crew import Crew
-from psfmatch.coadd.inputs import Prepared, covered, transform_to
+from psfmatch.coadd.inputs import Prepared
 from psfmatch.coadd.photometry import flux_factors, star_factors, zero_point
 from psfmatch.coadd.recipe import Recipe
+from psfmatch.coadd.request import GridLike, TargetLike, grid_of, target_of
 from psfmatch.coadd.solving import Task
-from psfmatch.coadd.sources import CoaddInput, bare, digest_of_psf, digest_of_wcs, identity_of_file, rounded
+from psfmatch.coadd.sources import CoaddInput, bare, digest_of_wcs, rounded
 from psfmatch.coadd.store import Store
 from psfmatch.correlation import NoiseCorrelation, in_cells
 from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import MASK_PLANES, Exposure
 from psfmatch.geometry import Box, FloatArray, resized
-from psfmatch.io import read_psf
 from psfmatch.machine import forget, one_blas_thread
-from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF
-from psfmatch.target import common_target
-from psfmatch.warp import Grid, WarpedPSF, check_sampling
+from psfmatch.psf import PSF
+from psfmatch.warp import Grid, check_sampling
 
-__all__ = ["GridLike", "Plan", "Row", "TargetLike", "method_of", "planned", "requested"]
-
-TargetLike = PSF | ArrayLike | str | PathLike[str] | Callable[[Mapping[str, PSF]], PSF]
-"""A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs."""
-GridLike = Grid | Mapping[str, Any] | str | PathLike[str] | Callable[[Sequence[Exposure]], Grid]
-"""A grid, a header, a file with one; or a function that makes one for the exposures."""
+__all__ = ["Plan", "Row", "planned"]
 
 log = logging.getLogger(__name__)
 
-METHODS: dict[str, Callable[[], CombineMethod]] = {"mean": Mean, "median": Median, "clipped-mean": ClippedMean}
-VIEWS = ((0.0, 0.0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4))
-MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, MoffatPSF)}
 SMALLEST = 64
 CELL = 128
 """Pixels of the grid over which the correlation of the noise is taken as one."""
@@ -187,50 +174,6 @@ class Plan:
         return digest.hexdigest()
 
 
-def method_of(combine: str | CombineMethod) -> CombineMethod:
-    """The method of a name, or itself."""
-    if not isinstance(combine, str):
-        return combine
-    if combine not in METHODS:
-        raise InputError(f"combine={combine!r}: choose {', '.join(METHODS)}, or give Mean(), Median(), ClippedMean()")
-    return METHODS[combine]()
-
-
-def requested(
-    inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe
-) -> dict[str, str]:
-    """All that a coadd depends on, in words: what was asked for, and which state the inputs are in.
-
-    The size of the patches is not among them.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("psfmatch")
-    except PackageNotFoundError:
-        release = "unknown"
-    out = {"version": release, "target": _said(target), "grid": _said(grid), "combine": repr(method)}
-    out |= {name: repr(value) for name, value in vars(recipe).items() if name not in ("memory", "patch")}
-    return out | {f"input {k + 1} ({one.label})": one.identity() for k, one in enumerate(inputs)}
-
-
-def _said(option: Any) -> str:
-    """A target or a grid in words."""
-    if isinstance(option, str | PathLike):
-        path = Path(option)
-        return f"{fspath(option)} ({identity_of_file(path)})" if path.is_file() else fspath(option)
-    if isinstance(option, Grid):
-        return f"{option.shape} {digest_of_wcs(option.wcs)}"
-    if isinstance(option, Mapping):
-        return hashlib.sha256(repr(sorted(map(repr, option.items()))).encode()).hexdigest()[:16]
-    if isinstance(option, partial):
-        return f"{option.func.__qualname__} {option.args} {sorted(option.keywords.items())}"
-    if isinstance(option, FunctionType):
-        return option.__qualname__
-    psf = read_psf(option)
-    return f"{psf!r} {digest_of_psf(psf)}"
-
-
 @one_blas_thread()
 def planned(
     inputs: Sequence[CoaddInput], *, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe,
@@ -255,39 +198,18 @@ def planned(
         If there is no input that can be used; each is named with its reason.
     """
     crew = Crew() if crew is None else crew
-    rows: dict[int, Row] = {}
-    opened: dict[int, Exposure] = {}
-    given, inputs = inputs, []
-    for one in given:
-        say(f"{one.label}: reading")
-        try:
-            exposure = one.open()
-            if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
-                lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
-                raise InputError(f"has {lack}")
-            lean = bare(exposure)
-            forget(exposure.image, exposure.variance, exposure.mask.array)
-        except (PsfMatchError, OSError) as error:
-            rows[len(inputs)] = Row(one.label, False, " ".join(str(error).split()))
-            inputs.append(one)
-            continue
-        for piece in one.pieces(exposure):
-            try:
-                opened[len(inputs)] = bare(piece.part_of(lean))
-            except InputError as error:
-                rows[len(inputs)] = Row(piece.label, False, str(error))
-            inputs.append(piece)
+    inputs, opened, rows = _opened(inputs, say)
     if not rows and not opened:
         raise InputError("there are no inputs: give at least one exposure")
     if not opened:
         raise InputError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
-    where = _grid(grid, list(opened.values()))
+    where = grid_of(grid, list(opened.values()))
     where = Grid(rounded(where.wcs), where.shape)
     points = {k: _zero_point(inputs[k], e) for k, e in opened.items()}
     common = _common({inputs[k].label: points[k] for k in opened}) if recipe.scale != "none" else None
     factors = dict(zip(opened, flux_factors([points[k] if common is not None else None for k in opened],
                                             common or 0.0), strict=True))  # fmt: skip
-    wanted = _target(target, where, inputs, opened, store, say)
+    wanted = target_of(target, where, inputs, opened, store, say)
     center = where.box.center
     check_sampling(wanted, "target", x=center.x, y=center.y, pixel_scale=where.pixel_scale)
     if recipe.scale == "stars":
@@ -327,72 +249,33 @@ def planned(
     )  # fmt: skip
 
 
-def _grid(grid: GridLike, exposures: Sequence[Exposure]) -> Grid:
-    if isinstance(grid, Grid):
-        return grid
-    if callable(grid):
-        return grid(exposures)
-    if isinstance(grid, str) and grid == "auto":
-        return Grid.auto(exposures)
-    if isinstance(grid, str | PathLike):
-        from psfmatch.io.fits import open_fits
-
-        with open_fits(Path(grid)) as hdus:
-            for hdu in hdus:
-                if "CTYPE1" in hdu.header and hdu.header.get("ZNAXIS", hdu.header.get("NAXIS", 0)) >= 2:
-                    return Grid.from_header(hdu.header)
-        raise InputError(f"{fspath(grid)}: no image with a WCS; give a FITS file whose header is the grid's")
-    return Grid.from_header(grid)
-
-
-def _target(
-    target: TargetLike, grid: Grid, inputs: Sequence[CoaddInput], opened: Mapping[int, Exposure], store: Store | None,
-    say: Callable[[str], None],
-) -> PSF:  # fmt: skip
-    search: Callable[[Mapping[str, PSF]], PSF]
-    if isinstance(target, str | PathLike):
-        words = fspath(target)
-        if words != "auto" and not words.startswith("auto:"):
-            return read_psf(target, pixel_scale=grid.pixel_scale)
-        search = partial(common_target, family=words.partition(":")[2] or "moffat")
-    elif isinstance(target, FunctionType | partial):
-        search = target
-    else:
-        return read_psf(target, pixel_scale=grid.pixel_scale)
-    known = None if store is None else _kept_target(store, sorted(opened))
-    if known is not None:
-        return known
-    say("searching the target")
-    views: dict[str, PSF] = {}
-    for k, exposure in opened.items():
-        transform = transform_to(exposure, grid)
-        box = covered(exposure, transform, grid)
-        if box is None or exposure.psf is None:
+def _opened(
+    given: Sequence[CoaddInput], say: Callable[[str], None]
+) -> tuple[list[CoaddInput], dict[int, Exposure], dict[int, Row]]:
+    """The inputs, those with a PSF that jumps at borders by its regions; what can be used of them; and what cannot."""
+    rows: dict[int, Row] = {}
+    opened: dict[int, Exposure] = {}
+    inputs: list[CoaddInput] = []
+    for one in given:
+        say(f"{one.label}: reading")
+        try:
+            exposure = one.open()
+            if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
+                lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
+                raise InputError(f"has {lack}")
+            lean = bare(exposure)
+            forget(exposure.image, exposure.variance, exposure.mask.array)
+        except (PsfMatchError, OSError) as error:
+            rows[len(inputs)] = Row(one.label, False, " ".join(str(error).split()))
+            inputs.append(one)
             continue
-        seen = WarpedPSF(exposure.psf, transform, at=box.center)
-        for n, (dy, dx) in enumerate(VIEWS[:1] if exposure.psf.constant else VIEWS):
-            x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
-            views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
-    found = search(views)
-    if store is not None:
-        _keep_target(store, found, sorted(opened))
-    return found
-
-
-def _keep_target(store: Store, target: PSF, inputs: list[int]) -> None:
-    if isinstance(target, ImagePSF):
-        store.keep("target", {"of": inputs}, image=target.image)
-    elif type(target).__name__ in MODELS:
-        values = {f.name: getattr(target, f.name) for f in fields(target)}  # type: ignore[arg-type]
-        store.keep("target", {"of": inputs, "model": type(target).__name__, "values": values})
-
-
-def _kept_target(store: Store, inputs: list[int]) -> PSF | None:
-    """What was found for these inputs before."""
-    words, arrays = store.words("target"), store.arrays("target")
-    if words is None or arrays is None or words["of"] != inputs:
-        return None
-    return MODELS[words["model"]](**words["values"]) if "model" in words else ImagePSF(arrays["image"])
+        for piece in one.pieces(exposure):
+            try:
+                opened[len(inputs)] = bare(piece.part_of(lean))
+            except InputError as error:
+                rows[len(inputs)] = Row(piece.label, False, str(error))
+            inputs.append(piece)
+    return inputs, opened, rows
 
 
 def _zero_point(source: CoaddInput, exposure: Exposure) -> float | None:

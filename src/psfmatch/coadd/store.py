@@ -48,7 +48,7 @@ class Store:
         folder : Path
             Made, if need be.
         request : mapping of str to str
-            All that the coadd depends on, see `psfmatch.coadd.plan.requested`.
+            All that the coadd depends on, see `psfmatch.coadd.request.requested`.
         resume : bool
             Go on with what the folder holds.
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from psfmatch.coadd.combine import CombineMethod
 from psfmatch.coadd.crew import Crew
-from psfmatch.coadd.plan import GridLike, Plan, Row, TargetLike, method_of, planned
+from psfmatch.coadd.plan import Plan, Row, planned
 from psfmatch.coadd.recipe import Recipe
+from psfmatch.coadd.request import GridLike, TargetLike, method_of
 from psfmatch.coadd.run import Progress, read_patch, read_words, run_patches
 from psfmatch.coadd.sources import CoaddInput
 from psfmatch.coadd.store import Store

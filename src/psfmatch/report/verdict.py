@@ -21,6 +21,7 @@ SMALL_EE, LARGE_EE = 0.005, 0.03
 LARGE_RESIDUAL = 0.03
 LOST_FLUX = 0.01
 WIDE_SHARE = 0.3
+SIZE_SET = "the size that was set"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def _outcome(matched: Matched) -> Finding:
 
 def _more_room(notes: Any) -> str:
     advice = str(notes.get("advice", ""))
+    if SIZE_SET in advice:
+        return "Leave the kernel's size out, so that it is chosen: solver.size was set by hand."
     if "the frame" in advice:
         return "Match a larger frame (the kernel is kept below an eighth of it), or take a target nearer to the PSF."
     if "max_size" in advice:
@@ -189,7 +192,7 @@ def _sums(matched: Matched, notes: Any) -> list[Finding]:
     return [
         Finding(
             "fair", f"The kernel sum differs from {asked:g} by up to {100 * off:.2g} %, and so do fluxes.",
-            "Tie it: --set solver.flux=unit.",
+            _more_room(notes) if SIZE_SET in str(notes.get("advice", "")) else "Tie it: --set solver.flux=unit.",
         )
     ]  # fmt: skip
 
