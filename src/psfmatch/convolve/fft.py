@@ -143,7 +143,7 @@ class FFT:
                 tolerance = self.variance_tolerance
                 squared = local(kernel.squared(0.3 * tolerance), tolerance, planes.variance, types.variance)
         out = self._outputs(planes, types)
-        job = Job(blocks, planes, out, types, own, squared, kernel.support, bits, self.edge)
+        job = Job(xp, blocks, planes, out, types, own, squared, kernel.support, bits, self.edge)
         if xp is np:
             job.run_all(blocks.batches(1), self.threads or processors())
         else:
@@ -202,13 +202,12 @@ class FFT:
             [e.image for e in exposures], [e.variance for e in exposures] if noisy else None, [m.array for m in masks]
         )
         types = Planes(*(None if p is None else native(p[0]) for p in planes))
-        shape = len(exposures), *first.shape
-        out = Planes(*(None if t is None else np.empty(shape, t) for t in types))
+        out = Planes(*(None if t is None else [None] * len(exposures) for t in types))
         images = np.stack([np.tensordot(k.weights.coefficients[:, 0], k.basis, axes=1) for k in kernels])
         own = StackedKernels(images, stack, types.image)
         squared = StackedKernels(images**2, stack, types.variance) if noisy else None
         bits = Bits.of(masks[0], self.exclude)
-        job = Job(stack, planes, out, types, own, squared, kernels[0].support, bits, self.edge)
+        job = Job(np, stack, planes, out, types, own, squared, kernels[0].support, bits, self.edge)
         batches = (range(k, min(k + STACKED, len(exposures))) for k in range(0, len(exposures), STACKED))
         job.run_all(batches, self.threads or processors())
         return [

@@ -38,7 +38,7 @@ class Sums:
         ``sum K`` over the usable pixels, and over all; None where every footprint is whole.
     beyond, missing, unsure : array of bool, or None
         Where the footprint reaches beyond the frame, and where it holds an unusable pixel of the image, or of the
-        variance.
+        variance; None where none does.
     """
 
     image: Any
@@ -119,29 +119,37 @@ def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
     ``nan``: as Rubin's software.  NaN wherever the footprint is not whole; where it reaches beyond the frame,
     infinite variance and NO_DATA in place of all other flags; no flag where it holds an unusable pixel.
     """
-    if sums.beyond is None or sums.missing is None:
-        return
     xp = namespace(spread)
     if edge == "nan":
-        sums.image[sums.beyond | sums.missing] = np.nan
-        if sums.variance is not None:
-            sums.variance[sums.unsure] = np.nan
-            sums.variance[sums.beyond] = np.inf
-        spread[sums.beyond] = bits.no_data
+        for plane, where, value in (
+            (sums.image, sums.missing, np.nan), (sums.image, sums.beyond, np.nan),
+            (sums.variance, sums.unsure, np.nan), (sums.variance, sums.beyond, np.inf),
+            (spread, sums.beyond, bits.no_data),
+        ):  # fmt: skip
+            if plane is not None and where is not None:
+                plane[xp.broadcast_to(where, plane.shape)] = value
+        return
+    if sums.beyond is None or sums.missing is None:
+        part = sums.beyond if sums.missing is None else sums.missing
+    else:
+        part = sums.beyond | sums.missing
+    if part is None:
         return
     assert sums.kept is not None
     assert sums.totals is not None
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = xp.where(sums.beyond | sums.missing, sums.kept / sums.totals, xp.ones_like(sums.kept))
-    lost = ~((share >= LEAST_KEPT) & (share <= 1.0 / LEAST_KEPT))
-    flagged = [(sums.beyond, bits.edge), (sums.missing, bits.interpolated)]
-    if bool(xp.any(lost)):
-        flagged.append((lost, bits.no_data))
+        share = xp.where(part, sums.kept / sums.totals, xp.ones_like(sums.kept))
+    lost = None
+    if not (float(xp.min(share)) >= LEAST_KEPT and float(xp.max(share)) <= 1.0 / LEAST_KEPT):
+        lost = ~((share >= LEAST_KEPT) & (share <= 1.0 / LEAST_KEPT))
         share[lost] = np.nan
     with np.errstate(over="ignore"):
         sums.image /= share
         if sums.variance is not None:
-            sums.variance /= share**2
-            sums.variance[lost] = np.inf
-    for where, bit in flagged:
-        spread |= xp.asarray(where, dtype=spread.dtype) * bit
+            share *= share
+            sums.variance /= share
+            if lost is not None:
+                sums.variance[lost] = np.inf
+    for where, bit in ((sums.beyond, bits.edge), (sums.missing, bits.interpolated), (lost, bits.no_data)):
+        if where is not None:
+            spread |= xp.asarray(where, dtype=spread.dtype) * bit

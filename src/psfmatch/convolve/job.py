@@ -34,6 +34,8 @@ class Job:
 
     Parameters
     ----------
+    xp
+        The namespace of the planes.
     source : Blocks or Stack
         Cuts the planes into blocks, and puts the results where they belong.
     planes, out : Planes
@@ -50,6 +52,7 @@ class Job:
         See `psfmatch.FFT`.
     """
 
+    xp: Any
     source: Any
     planes: Planes
     out: Planes
@@ -59,11 +62,6 @@ class Job:
     support: Any
     bits: Bits
     edge: Edge
-
-    @property
-    def xp(self) -> Any:
-        """The namespace of the planes."""
-        return namespace(self.out.image)
 
     def run_all(self, batches: Iterable[Any], threads: int) -> None:
         """All batches, some at a time; the result does not depend on how many."""
@@ -110,13 +108,14 @@ class Job:
         xp = self.xp
         holes = ~good if inside is None else inside & ~good
         unsure = holes if sure is good else ~sure if inside is None else inside & ~sure
-        sums.missing = dilated(holes, self.support)
+        gaps = bool(xp.any(holes))
+        sums.missing = dilated(holes, self.support) if gaps else None
         sums.unsure = sums.missing if unsure is holes else dilated(unsure, self.support)
-        sums.beyond = xp.zeros_like(sums.missing) if inside is None else dilated(~inside, self.support)
+        sums.beyond = None if inside is None else dilated(~inside, self.support)
         sums.totals = self.kernel.totals(batch)
         if self.edge == "renormalize":
             sums.kept = self.kernel.totals(batch) if inside is None else self.kernel.within_frame(batch)
-            if bool(xp.any(holes)):
+            if gaps:
                 self._take_out(sums.kept, holes, batch)
         sums.image += level * (sums.totals if sums.kept is None else sums.kept)
 

@@ -46,14 +46,13 @@ class Stack:
             target[y : y + self.y.length, x : x + self.x.length] = planes[k]
         return out
 
-    def put(self, planes: NDArray[Any], batch: Sequence[int], values: NDArray[Any]) -> None:
-        """Write the output of some planes into (N, ny, nx)."""
+    def put(self, planes: list[Any], batch: Sequence[int], values: NDArray[Any]) -> None:
+        """Hand over the output of some planes."""
         planes[batch[0] : batch[-1] + 1] = values[:, : self.y.length, : self.x.length]
 
     def inside(self, batch: Sequence[int]) -> NDArray[np.bool_]:
-        """Which pixels of a cut lie in the plane."""
-        inside = self.y.inside(0)[:, None] & self.x.inside(0)
-        return np.broadcast_to(inside, (len(batch), *inside.shape))
+        """Which pixels of a cut lie in the plane, the same of each: shape (1, y.side, x.side)."""
+        return np.asarray(self.y.inside(0)[None, :, None] & self.x.inside(0))
 
 
 class StackedKernels:
@@ -72,9 +71,8 @@ class StackedKernels:
         self.heights = np.abs(images).sum(axis=(1, 2))
 
     def totals(self, batch: Sequence[int]) -> FloatArray:
-        """The sum of the kernel at every pixel: shape (n, y.step, x.step)."""
-        sums = self.images[batch[0] : batch[-1] + 1].sum(axis=(1, 2), keepdims=True).astype(self.dtype)
-        return np.repeat(np.repeat(sums, self.stack.y.step, axis=1), self.stack.x.step, axis=2)
+        """The sum of the kernel, the same at every pixel: shape (n, 1, 1)."""
+        return np.asarray(self.images[batch[0] : batch[-1] + 1].sum(axis=(1, 2), keepdims=True), self.dtype)
 
     def within_frame(self, batch: Sequence[int]) -> FloatArray:
         """As `totals`, of the part of the kernel that falls on the plane."""
