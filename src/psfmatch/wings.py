@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -136,7 +137,9 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = Non
     return _with_missing(wings, seen, width)
 
 
-def missing_flux(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = None) -> tuple[float, float]:
+def missing_flux(
+    stamp: FloatArray, noise: float = 0.0, measured: Mask | None = None, wings: Wings | None = None
+) -> tuple[float, float]:
     """The flux beyond the border of a stamp, as a fraction of the flux in it, and its standard error.
 
     Of a noiseless stamp, what `continued` finds: a sum below 1 says what is missing, as long as the wings agree with
@@ -158,6 +161,8 @@ def missing_flux(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = 
         Standard deviation per pixel.
     measured : array of bool, optional
         Which pixels are, as for `fit_wings`.
+    wings : Wings, optional
+        Of a noiseless stamp, if `continued` has found them already.
 
     Returns
     -------
@@ -169,7 +174,7 @@ def missing_flux(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = 
     if seen.reach < SMALLEST // 2 or not seen.flux > 0:
         return np.nan, np.nan
     if noise <= 0:
-        wings = _believed(fit_wings(stamp, measured=measured), seen.flux)
+        wings = wings or _believed(fit_wings(stamp, measured=measured), seen.flux)
         return wings.missing, wings.missing_error
     width = fwhm(stamp)
     best: tuple[float, Wings] | None = None
@@ -267,7 +272,17 @@ class _Window:
         inside = (r > inner) & (r < 1.0)
         return cls(weight[inside], radius[inside], seen.image[inside])
 
-    @property
+    @cached_property
+    def log_radius(self) -> FloatArray:
+        """ln r of the pixels."""
+        return np.log(self.radius)
+
+    @cached_property
+    def log_weight(self) -> FloatArray:
+        """The weights times ln r."""
+        return self.weight * self.log_radius
+
+    @cached_property
     def flux(self) -> float:
         """The weighted sum of the pixels."""
         return float((self.weight * self.values).sum())
@@ -278,14 +293,13 @@ class _Window:
 
     def log_radius_error(self) -> float:
         """The standard error of the pixels' mean of ln r, under white noise of unit variance."""
-        lever = np.log(self.radius) - self.mean_log_radius(self.values)
+        lever = self.log_radius - self.mean_log_radius(self.values)
         return float(np.linalg.norm(self.weight * lever)) / self.flux
 
     def mean_log_radius(self, values: FloatArray) -> float:
         """The mean of ln r of some values under the weights; NaN where their sum is not positive."""
-        weighted = self.weight * values
-        total = float(weighted.sum())
-        return float((weighted * np.log(self.radius)).sum()) / total if total > 0 else np.nan
+        total = float(self.weight @ values)
+        return float(self.log_weight @ values) / total if total > 0 else np.nan
 
     def parameter(
         self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float, shift: float = 0.0

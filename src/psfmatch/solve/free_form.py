@@ -448,13 +448,15 @@ class _Work:
             seen = resized(stamps[k], psf.shape)
             noise = stamp_noise(seen) if self.options.noise is None else self.options.noise
             stamp = denoised(seen, noise) if noise > 0 else seen
+            wings = None
             if self.options.wings == "extrapolate" or (self.options.wings == "auto" and noise == 0):
-                out[k] = continued(stamp, stamps.shape[1:], noise, psf.measured)[0]
+                out[k], wings = continued(stamp, stamps.shape[1:], noise, psf.measured)
             else:
                 out[k] = resized(stamp, stamps.shape[1:])
                 trusted = min(trusted, *psf.shape)
             if not self.size:  # the first positions, at the centre and near the corners, will do
-                known, lost = self.missing.get(name, (np.nan, np.nan)), missing_flux(seen, noise, psf.measured)
+                known = self.missing.get(name, (np.nan, np.nan))
+                lost = missing_flux(seen, noise, psf.measured, wings if noise == 0 else None)
                 self.missing[name] = lost if np.isnan(known[0]) or lost[0] > known[0] else known
             self.noise[name] = max(self.noise.get(name, 0.0), noise / float(stamp.max()))
         self.trusted = min(self.trusted or trusted, trusted)
