@@ -368,7 +368,7 @@ def test_screenshot_has_what_is_expected_where(driver, page, dark):
         "return [...document.querySelectorAll('img')].map(i => { const b = i.getBoundingClientRect();"
         "return [b.left + scrollX, b.top + scrollY, b.width, b.height].map(Math.round) })"
     )
-    assert len(images) == 11
+    assert len(images) == 12
     for left, top, width, height in images:
         figure = shot[top : top + height, left : left + width]
         assert width > 300
@@ -391,7 +391,7 @@ def test_without_scripts_the_rest_is_there(driver, page):
     try:
         open_page(driver, page)
         assert not element(driver, "candidate-live").is_displayed()
-        assert len(driver.find_elements("css selector", "figure.plot img")) == 11
+        assert len(driver.find_elements("css selector", "figure.plot img")) == 12
         assert driver.find_element("css selector", ".badge").is_displayed()
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -133,7 +133,7 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
     if np.hypot(dx, dy) > MAX_OFFSET:
         raise PSFError(
             f"{what} has its core at dx={dx:+.1f}, dy={dy:+.1f} px from the central pixel (limit {MAX_OFFSET:g} px); "
-            "centre the source in the stamp"
+            "centre the source in the stamp (is it a PSF, and not an image of the sky?)"
         )
     return frozen(image)
 

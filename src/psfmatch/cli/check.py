@@ -118,7 +118,7 @@ def _print(console: Console, results: dict[str, Check]) -> None:
         values = [read(one) for one in results.values()]
         if any(value is not None for value in values):
             rows.append((name, *(_percent(value) for value in values)))
-    console.table(("figure [%]", *results), rows)
+    console.table(("figure [%]", *(results if len(results) > 1 else ["stars"])), rows)
 
 
 FIGURES: dict[str, Callable[[Check], Deviation | None]] = {

@@ -84,7 +84,10 @@ def psf_from_words(text: str, *, pixel_scale: float | None = None) -> PSF:
         needed = {key for key, default in family.keywords.items() if default is None}
         if needed <= set(values) <= set(family.keywords):
             return family.make(**values)
-    raise InputError(f"PSF {text!r}: incomplete or contradictory; write {usage}")
+    lacks = [sorted({k for k, default in f.keywords.items() if default is None} - set(values)) for f in FAMILIES[name]]
+    least = min(lacks, key=len)
+    wrong = f"without {' and '.join(least)}" if least else "contradictory"
+    raise InputError(f"PSF {text!r}: {wrong}; write {usage}")
 
 
 def _pair(item: str, text: str, pixel_scale: float | None) -> tuple[str, float]:

@@ -93,7 +93,7 @@ def _whiskers(
     """Dots and whiskers; returns how many px a whisker of ellipticity 1 would be long."""
     width, ellipticity, angle = shape
     middle = float(np.nanmedian(width))
-    spread = max(float(np.nanmax(np.abs(width - middle))), 5e-4 * middle)
+    spread = max(float(np.nanmax(np.abs(width - middle))), 5e-3 * middle)
     dots = ax.scatter(
         x, y, c=width, s=26, cmap="cividis", vmin=middle - spread, vmax=middle + spread, edgecolors="0.2",
         linewidths=0.4, zorder=3,

@@ -9,8 +9,11 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from psfmatch import plots
+from psfmatch.check import Check, check
+from psfmatch.correlation import NoiseCorrelation
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import FloatArray, resized
+from psfmatch.kernel import MatchingKernel
 from psfmatch.match import Matched
 from psfmatch.moments import fwhm
 from psfmatch.plots import PLOTS, Pair, Subject
@@ -42,18 +45,19 @@ def match_page(matched: Matched, *, name: str = "an exposure", before: Exposure 
     str
         HTML 5.
     """
+    seen = _checked(matched, before)
     hardest = plots.hardest(matched)
     live, data = _candidates(matched, hardest)
     slider, sizes = _sizes(matched, hardest)
     exposure = matched.exposure
     ny, nx = exposure.shape
     sections = {
-        "verdict": ("Verdict", verdict_html(verdict(matched))),
+        "verdict": ("Verdict", verdict_html(verdict(matched, seen["after"]))),
         "asked": ("Asked, chosen, reached", _asked(matched)),
         "candidates": ("Candidates", live + _plot("candidate", matched, before)),
         "field": ("Over the field", _plot("psf-field", matched, before) + _plot("quality", matched, before)
                   + _plot("cells", matched, before)),
-        "stars": ("Stars", _stars(matched, before)),
+        "stars": ("Stars", _stars(matched, before, seen)),
         "growth": ("Growth curves", _plot("growth", matched, before)),
         "size": ("Kernel size", slider + _plot("frontier", matched, before)),
         "kernel": ("Kernel", _plot("kernel-field", matched, before) + _plot("kernel-basis", matched, before)),
@@ -152,24 +156,44 @@ def _alt(name: str, matched: Matched) -> str:
     return f"Figure: {PLOTS[name].words}. {said}".strip()
 
 
-def _stars(matched: Matched, before: Exposure | None) -> str:
+def _checked(matched: Matched, before: Exposure | None) -> dict[str, Check]:
+    """The stars of the image against the target, after the match and, where it is given, before."""
+    kernel, target = matched.kernel, matched.exposure.psf
+    noise = NoiseCorrelation.of_kernel(kernel) if isinstance(kernel, MatchingKernel) else None
+    after = {"after": check(matched.exposure, correlation=noise)}
+    return after if before is None else {"before": check(before, target), **after}
+
+
+def _stars(matched: Matched, before: Exposure | None, seen: dict[str, Check]) -> str:
+    """All isolated stars against the target, and some of them before and after."""
+    if not len(seen["after"]):
+        return "<p>No isolated star was found in the image, so that nothing proves the match but the PSF models.</p>"
+    said = "; ".join(f"{name}: FWHM {c.fwhm.value:.3f} ± {c.fwhm.error:.3f} px" for name, c in seen.items())
+    caption = "Isolated stars of the image against the target, as psfmatch check finds them."
+    return figure_html(plots.check_figure(seen), f"{caption} {said}.", caption) + _before_after(matched, before)
+
+
+def _before_after(matched: Matched, before: Exposure | None) -> str:
     from psfmatch.errors import InputError
 
     if before is None:
         return (
-            "<p>Not shown: the file does not hold the image as it was. "
+            "<p>Cut-outs are not shown: the file does not hold the image as it was. "
             "<code>psfmatch report MATCHED --before IMAGE</code> shows its stars before and after.</p>"
         )
     try:
         pairs = plots.star_pairs(before, matched)
     except InputError as error:
-        return f"<p>Not shown: {escape(str(error))}.</p>"
+        return f"<p>Cut-outs are not shown: {escape(str(error))}.</p>"
     rows = [
         (p.title, f"{p.star.fwhm:.3f} ± {p.star.fwhm_error:.3f}", f"{p.matched_star.fwhm:.3f}",
          f"{100 * (p.matched_star.fwhm / p.target_fwhm - 1):+.2f} %") for p in pairs
     ]  # fmt: skip
     alt = "; ".join(f"star at {row[0]}: FWHM {row[1]} px before, {row[2]} px after" for row in rows)
-    words = f"FWHM of fitted Moffat profiles, px; the target's is {pairs[0].target_fwhm:.3f}"
+    words = (
+        f"FWHM of fitted Moffat profiles before the pixel, px; the target's is {pairs[0].target_fwhm:.3f} "
+        "(figures of stamps elsewhere on this page are a little larger: they are what the pixels hold)"
+    )
     numbers = table(words, ("star", "before", "after", "after / target"), rows, numbers=(1, 2, 3))
     drawn = plots.before_after(pairs)
     return numbers + figure_html(drawn, f"Cut-outs, profiles, growth curves; {alt}.", "Stars, before and after.")

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from psfmatch.check import Check
+from psfmatch.check import Verdict as Seen
 from psfmatch.match import Matched
 from psfmatch.solve import Outcome
 
@@ -22,6 +24,8 @@ LARGE_RESIDUAL = 0.03
 LOST_FLUX = 0.01
 WIDE_SHARE = 0.3
 SIZE_SET = "the size that was set"
+LARGE_DEVIATION = 0.05
+MUCH_NEGATIVE = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,14 @@ def millimagnitudes(share: float) -> float:
     return float(1000.0 * 2.5 / np.log(10.0) * share)
 
 
-def verdict(matched: Matched) -> Verdict:
-    """What is to be said of a match: how true it is, what it costs, and what was lost on the way."""
+def verdict(matched: Matched, stars: Check | None = None) -> Verdict:
+    """What is to be said of a match: how true it is, what it costs, what was lost, and what its stars say of it."""
     notes = matched.solution.statistics
     return Verdict(
         (
-            _outcome(matched), _truth(matched), _noise(matched, notes),
-            *_amplified(notes), *_stamps(notes), *_cells(matched, notes), *_sums(matched, notes), *_frame(matched),
+            _outcome(matched), _truth(matched), *_stars(stars), _noise(matched, notes), *_negative(matched),
+            *_amplified(notes),
+            *_stamps(notes), *_cells(matched, notes), *_sums(matched, notes), *_frame(matched),
         )
     )  # fmt: skip
 
@@ -116,6 +121,26 @@ def _truth(matched: Matched) -> Finding:
     return Finding("fair", text, better if classical else "" if said else _more_room(matched.solution.statistics))
 
 
+def _stars(found: Check | None) -> list[Finding]:
+    """What the stars say, which know nothing of models."""
+    if found is None or not len(found):
+        return []
+    of = f"the {len(found)} stars" if len(found) > 1 else "the one star"
+    figures = {"FWHM": found.size, "ellipticity": found.ellipticity, "encircled energy": found.ee_error}
+    said = ", ".join(f"{name} {100 * d.value:+.2f} ± {100 * d.error:.2f} %" for name, d in figures.items())
+    if found.verdict is Seen.OVER:
+        return [
+            Finding(
+                "bad" if any(d.over(LARGE_DEVIATION) for d in figures.values()) else "fair",
+                f"{of[0].upper()}{of[1:]} checked in the image do not have the target PSF: {said}.",
+                "Where the PSFs above agree, the PSF model of the image is not that of its stars: "
+                "psfmatch check IMAGE --target MODEL, before the match.",
+            )
+        ]
+    agree = "have the target PSF" if found.verdict is Seen.WITHIN else "do not contradict the target, nor prove it"
+    return [Finding("good", f"{of[0].upper()}{of[1:]} checked in the image {agree}: {said}.")]
+
+
 def _noise(matched: Matched, notes: Any) -> Finding:
     gain = matched.quality.worst["noise_gain"]
     limit = float(notes.get("max_noise_gain", 2.0))
@@ -124,6 +149,17 @@ def _noise(matched: Matched, notes: Any) -> Finding:
         level: Level = "bad" if gain > limit else "fair"
         return Finding(level, f"{text}: the image is noisier than it was.", "Take a broader target.")
     return Finding("good", f"{text}; what is left is shared by neighbours, see “Noise”.")
+
+
+def _negative(matched: Matched) -> list[Finding]:
+    """Kernels that take away much of what they add."""
+    lost = matched.quality.worst["negative_flux"]
+    if lost < MUCH_NEGATIVE:
+        return []
+    text = f"The kernel's negative pixels sum to {lost:.2g} times the flux of a star: what is no star (cosmic rays, "
+    return [
+        Finding("fair", text + "saturated cores, hot pixels) is ringed by it.", "Mask it, or take a broader target.")
+    ]
 
 
 def _amplified(notes: Any) -> list[Finding]:
