@@ -140,6 +140,20 @@ def test_an_unknown_zero_point_is_named():
         coadd([one(0, zero_point=25.0), one(1)], target=TARGET, grid=GRID)
 
 
+def test_skies_that_differ_are_said_to(caplog):
+    """Left in, they make steps; the noise of a matched pixel is the measure."""
+    levels = 0.0, 25.0, 1.0
+    some = [e.replace(image=e.image + np.float32(level)) for e, level in zip(map(one, range(3)), levels, strict=True)]
+    request = {"target": TARGET, "grid": GRID, "method": method_of("mean")}
+    planned([*map(CoaddInput, some)], recipe=Recipe(background="median"), **request)
+    planned([*map(CoaddInput, some[::2])], recipe=Recipe(), **request)
+    assert "sky differs" not in caplog.text
+    plan = planned([*map(CoaddInput, some)], recipe=Recipe(), **request)
+    np.testing.assert_allclose([i.left for i in plan.inputs], levels, atol=0.5)
+    assert "the sky differs between the inputs" in caplog.text
+    assert "--background median" in caplog.text
+
+
 def test_zero_points_of_headers():
     assert zero_point({"MAGZERO": 29.9}) == 29.9
     assert zero_point({"FLUXMAG0": 1e10}) == pytest.approx(25.0)

@@ -28,7 +28,7 @@ __all__ = ["GAIN_NODES", "Prepared", "covered", "nodes", "transform_to"]
 
 MESH = 17
 GAIN_NODES = 5
-NUMBERS = ("factor", "sky", "weight", "noise", "fwhm")
+NUMBERS = ("factor", "sky", "left", "weight", "noise", "fwhm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,8 @@ class Prepared:
     quality : Quality
     factor, sky, weight : float
         ``(pixels - sky) factor`` is added with this weight, the inverse of the variance of a point source's flux.
+    left : float
+        The level of the sky in what is added.
     noise : float
         Typical variance of its pixels on the grid.
     correlation : NoiseCorrelation
@@ -73,6 +75,7 @@ class Prepared:
     quality: Quality
     factor: float
     sky: float
+    left: float
     weight: float
     noise: float
     correlation: NoiseCorrelation

@@ -56,9 +56,9 @@ def flux_factors(zero_points: Sequence[float | None], common: float) -> list[flo
     return [1.0 if own is None else 10.0 ** (0.4 * (common - own)) for own in zero_points]
 
 
-def sky_level(exposure: Exposure) -> float:
-    """The median of the usable pixels (of some two million of them), three times clipped at 3 sigma."""
-    step = max(1, round(math.sqrt(exposure.image.size / LEVELS)))
+def sky_level(exposure: Exposure, *, of: float = LEVELS) -> float:
+    """The median of the usable pixels (of some two million of them, or ``of``), three times clipped at 3 sigma."""
+    step = max(1, round(math.sqrt(exposure.image.size / of)))
     thinned = exposure.image[::step, ::step][usable_pixels(exposure)[::step, ::step]]
     values = np.asarray(thinned, float)
     if not values.size:

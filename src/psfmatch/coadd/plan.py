@@ -231,6 +231,7 @@ def planned(
             done[k] = result
     if not done:
         raise MatchError("none of the inputs can be used: " + "; ".join(f"{r.name}: {r.reason}" for r in rows.values()))
+    _warn_of_skies(list(done.values()))
     total = sum(ready.weight for ready in done.values())
     for k, ready in done.items():
         rows[k] = Row(
@@ -247,6 +248,18 @@ def planned(
         planes, common,
         units.pop() if len(units) == 1 and (common is None or len(set(factors.values())) == 1) else None,
     )  # fmt: skip
+
+
+def _warn_of_skies(inputs: Sequence[Prepared]) -> None:
+    """Say so where the inputs' skies differ by more than their noise: combined, they make steps, or are clipped."""
+    levels, noise = [one.left for one in inputs], math.sqrt(float(np.median([one.noise for one in inputs])))
+    low, high = min(levels), max(levels)
+    if high - low > noise:
+        log.warning(
+            "the sky differs between the inputs: %.4g to %.4g on the common scale, where the noise of a matched pixel "
+            "is %.3g; what differs makes steps at their borders, or is clipped: subtract it before, or --background "
+            'median (background="median")', low, high, noise,
+        )  # fmt: skip
 
 
 def _opened(

@@ -31,6 +31,8 @@ __all__ = ["Task"]
 
 CORRELATION = 2e-2
 FINE = np.dtype(float)
+SAMPLE = 100_000
+"""Pixels from which the level of the sky is taken that is left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +154,9 @@ def _prepared(
     noise = _typical(exposure) * (factor * area) ** 2 * float(after.gains(x=center.x, y=center.y)[0])
     flux = psf_flux_variance(noise, after, target, x=center.x, y=center.y)[0]
     scale = exposure.pixel_scale or np.nan
+    left = factor * (sky_level(exposure, of=SAMPLE) - sky)
     return Prepared(
-        source, index, covers, kernel, plan.quality, factor, sky, float(1.0 / flux), noise, after,
+        source, index, covers, kernel, plan.quality, factor, sky, left, float(1.0 / flux), noise, after,
         correction.reshape(GAIN_NODES, GAIN_NODES), _width(exposure) * scale, box, rounded(exposure.wcs),
         dict(exposure.mask.planes),
     )  # fmt: skip
