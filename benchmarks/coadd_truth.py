@@ -37,8 +37,8 @@ class Recorded(ClippedMean):
 
     decisions: list[np.ndarray] = field(default_factory=list, repr=False)
 
-    def clipped(self, images: np.ndarray, variances: np.ndarray, good: np.ndarray) -> np.ndarray:
-        self.decisions.append(super().clipped(images, variances, good))
+    def clipped(self, *stack: object) -> np.ndarray:
+        self.decisions.append(super().clipped(*stack))
         return self.decisions[-1]
 
 
@@ -48,7 +48,9 @@ class Repeated(Mean):
 
     decisions: Iterator[np.ndarray] = field(repr=False)
 
-    def clipped(self, images: np.ndarray, variances: np.ndarray, good: np.ndarray) -> np.ndarray:
+    margin = ClippedMean().margin
+
+    def clipped(self, *stack: object) -> np.ndarray:
         return next(self.decisions)
 
 

@@ -252,6 +252,15 @@ def test_patches_agree_where_they_meet():
     np.testing.assert_allclose(small.exposure.image[both], large.exposure.image[both], atol=2e-4 * SIGMA, rtol=2e-6)
 
 
+def test_what_is_clipped_does_not_depend_on_the_patches():
+    """A patch's surroundings decide with it, and how faint means scatter is known and not measured in it."""
+    exposures = [one(k, trail=k == 2) for k in range(4)]
+    large, small = (coadd(exposures, target=TARGET, grid=GRID, recipe=Recipe(patch=p)) for p in (1024, 64))
+    assert large.rows[2].clipped > 500
+    np.testing.assert_array_equal(large.count, small.count)
+    assert [row.clipped for row in small.rows] == [row.clipped for row in large.rows]
+
+
 def test_memory_bounds_the_patches():
     plan = a_plan([one(0)], memory=1e-4)
     assert max(max(box.shape) for box in plan.patches) <= 64

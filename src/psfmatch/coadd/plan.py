@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 SMALLEST = 64
 CELL = 128
 """Pixels of the grid over which the correlation of the noise is taken as one."""
-PROGRAM, LAYERS, LAYER, REGION = 300e6, 46, 14, 140
+PROGRAM, LAYERS, LAYER, REGION = 300e6, 52, 14, 140
 """Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
 way there."""
 
@@ -115,6 +115,12 @@ class Plan:
             side = max(SMALLEST, int(0.9 * side))
         return self._cut(side)
 
+    def with_margin(self, box: Box) -> Box:
+        """The patch and what around it decides upon its pixels."""
+        wide = box.grown(self.method.margin, self.method.margin).overlap(self.grid.box)
+        assert wide is not None
+        return wide
+
     def threads(self, box: Box, most: int) -> int:
         """So many inputs may be brought to a patch at a time."""
         return max([1, *(n for n in range(1, most + 1) if self.bytes_of(box, n) <= self._allowed)])
@@ -125,6 +131,7 @@ class Plan:
 
     def bytes_of(self, box: Box, threads: int) -> float:
         """The memory that a patch takes, with so many inputs on their way to it at a time."""
+        box = self.with_margin(box)
         layers = sum(one.covers.overlap(box) is not None for one in self.inputs)
         half = max((max(one.kernel.shape) for one in self.inputs), default=0) + self.recipe.interpolation.order
         region = (box.shape[0] + half) * (box.shape[1] + half)

@@ -49,16 +49,16 @@ class Patch:
 @one_blas_thread()
 def coadd_patch(plan: Plan, box: Box, *, threads: int = 1) -> Patch:
     """Bring all inputs to a patch and combine them; an input that fails is left out of it, and named."""
-
-    sources = [source for source in plan.inputs if source.covers.overlap(box) is not None]
+    wide = plan.with_margin(box)
+    sources = [source for source in plan.inputs if source.covers.overlap(wide) is not None]
     images, variances, masks = (
-        np.empty((len(sources), *box.shape), kind) for kind in (np.float32, np.float32, np.int32)
+        np.empty((len(sources), *wide.shape), kind) for kind in (np.float32, np.float32, np.int32)
     )
 
     def one(k: int) -> bool | str:
         """Fill one layer of the stack: whether anything is there, or why not."""
         try:
-            found = sources[k].on_patch(box, plan.grid, plan.recipe)
+            found = sources[k].on_patch(wide, plan.grid, plan.recipe)
         except (PsfMatchError, OSError) as error:
             return " ".join(str(error).split())
         if found is None or found.variance is None:
@@ -77,11 +77,15 @@ def coadd_patch(plan: Plan, box: Box, *, threads: int = 1) -> Patch:
             images[to], variances[to], masks[to] = images[k], variances[k], masks[k]
     images, variances, masks = images[: len(there)], variances[: len(there)], masks[: len(there)]
     used = [sources[k] for k in there]
-    done = combine(images, variances, masks, [s.weight for s in used], method=plan.method, planes=plan.planes)
-    clipped = {s.index: int(c.sum()) for s, c in zip(used, done.clipped, strict=True)}
+    done = combine(
+        images, variances, masks, [s.weight for s in used], method=plan.method, planes=plan.planes,
+        correlations=[s.correlation.stamps(x=s.covers.center.x, y=s.covers.center.y)[0] for s in used],
+    )  # fmt: skip
+    inner = box.slices(wide)
+    clipped = {s.index: int(c[inner].sum()) for s, c in zip(used, done.clipped, strict=True)}
     return Patch(
-        np.asarray(done.image, np.float32), np.asarray(done.variance, np.float32), done.mask,
-        np.asarray(done.count, plan.count_type), clipped, lost,
+        np.asarray(done.image[inner], np.float32), np.asarray(done.variance[inner], np.float32), done.mask[inner],
+        np.asarray(done.count[inner], plan.count_type), clipped, lost,
     )  # fmt: skip
 
 
