@@ -242,7 +242,10 @@ class ClippedMean:
     def _reference(
         self, images: FloatArray, variances: FloatArray, good: Bools
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """What a pixel is compared with, its variance (infinite where nothing may be clipped), and 2 over the sum of widths in p."""
+        """What a pixel is compared with, its variance (infinite where nothing may be clipped), and 2 p over its width.
+
+        The width is ``1 / sqrt(v + m)``.
+        """
         count = good.sum(axis=0)
         reference, variance = _median(images, good), _median_variance(variances, good)
         variance[count < 2] = np.inf
