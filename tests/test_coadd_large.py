@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,48 @@ def test_a_cluster_that_does_not_answer_is_named():
     quick = {"distributed.comm.timeouts.connect": "1s"}
     with dask.config.set(quick), pytest.raises(InputError, match=r"no Dask cluster answers at tcp://127.0.0.1:9"):
         Crew.of(client="tcp://127.0.0.1:9").__enter__()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_lost_ends_it_and_loses_nothing(files, tmp_path):
+    """SIGKILL to the scheduler while patches are made: an error within seconds, no output, and --resume."""
+    pytest.importorskip("distributed")
+    port = find_port()
+    address, module = f"tcp://127.0.0.1:{port}", [sys.executable, "-m"]
+    words = [*map(str, files), "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--patch", "64"]
+    out, quiet = tmp_path / "out.fits", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen(
+        [*module, "distributed.cli.dask_scheduler", "--port", str(port), "--no-dashboard"], **quiet
+    )
+    worker = subprocess.Popen(
+        [*module, "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"], **quiet
+    )
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *words, "--scheduler", address, "-o", str(out)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        folder = tmp_path / "out.fits.parts"
+        while process.poll() is None and not list(folder.glob("patch-*.npz")):
+            time.sleep(0.01)
+        scheduler.kill()
+        said = process.communicate(timeout=60)[1]
+    finally:
+        scheduler.kill()
+        worker.kill()
+        scheduler.wait()
+        worker.wait()
+    assert process.returncode == 2
+    assert b"error: the connection to the cluster was lost; what is done is kept" in said
+    assert not out.exists()
+    done = subprocess.run([*COMMAND, *words, "-o", str(out), "--resume", "--progress"], check=True, capture_output=True)
+    assert b"e0: solved before" in done.stderr
+
+
+def find_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 class Fails(Mean):

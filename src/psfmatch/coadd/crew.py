@@ -15,6 +15,9 @@ from psfmatch.machine import processors
 __all__ = ["Crew"]
 
 RETRIES = 2
+LOST = (
+    "the connection to the cluster was lost; what is done is kept: the same command with --resume goes on with the rest"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class Crew:
             None where it failed.
         str
             What went wrong, or nothing.  A piece whose process dies is tried twice again.
+
+        Raises
+        ------
+        ConnectionError
+            If the cluster is lost.
         """
         if not self.elsewhere:
             for key, task in tasks.items():
@@ -104,22 +112,17 @@ class Crew:
                 for key, task in tasks.items()
             }
         for future in distributed.as_completed(list(futures)):
-            wrong = _failure(future)
-            if wrong:
-                yield futures[future], None, wrong
+            if future.cancelled():
+                raise ConnectionError(LOST)
+            wrong = future.exception()
+            if wrong is not None:
+                yield futures[future], None, _words(wrong)
             else:
                 result, said = future.result()
                 for category, message in said:
                     warnings.warn(message, category, stacklevel=2)
                 yield futures[future], result, ""
             future.release()
-
-
-def _failure(future: Any) -> str:
-    if future.cancelled():
-        return "CancelledError: the connection to the cluster was lost"
-    error = future.exception()
-    return "" if error is None else _words(error)
 
 
 def _words(error: BaseException) -> str:
