@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -130,7 +130,7 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = Non
     wings = _smooth(window, width, noise)
     if window.misfit(wings, noise) > RINGED or wings.slope < SHALLOWEST:
         wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), _ring_window(seen, width)
-    error = SIGNIFICANCE * noise * float(np.linalg.norm(window.weight))
+    error = SIGNIFICANCE * noise * window.norm
     if window.flux <= error:
         return NO_WINGS
     wings = replace(wings, amplitude=window.amplitude(wings) * (1.0 - (error / window.flux) ** 2))
@@ -257,20 +257,33 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The pixels between a fraction of the stamp's radius and its border, or a part of that, and their weights."""
+    """The radii between a fraction of the stamp's radius and its border, or a part of that.
 
-    weight: FloatArray
+    Parameters
+    ----------
+    radius : array, shape (m,)
+        Each that occurs.
+    weight : array, shape (m,)
+        Of a pixel.
+    count : array, shape (m,)
+        The pixels at this radius.
+    values : array, shape (m,)
+        Their sum.
+    """
+
     radius: FloatArray
+    weight: FloatArray
+    count: FloatArray
     values: FloatArray
 
     @classmethod
     def of(cls, seen: _Seen, inner: float, share: float = 1.0) -> _Window:
         """A Hann window in radius times r^2, so that every ring of an r^-3 profile counts alike."""
-        radius = _radius(seen.image.shape)
+        inside, radius, place, count = _radii(seen.image.shape, inner, share * seen.reach)
         r = radius / (share * seen.reach)
         weight = np.sin(np.pi * np.clip((r - inner) / (1.0 - inner), 0.0, 1.0)) ** 2 * r**2
-        inside = (r > inner) & (r < 1.0)
-        return cls(weight[inside], radius[inside], seen.image[inside])
+        sums = np.bincount(place, seen.image[inside], minlength=radius.size)
+        return cls(radius, weight, count, np.asarray(sums, float))
 
     @cached_property
     def log_radius(self) -> FloatArray:
@@ -285,19 +298,24 @@ class _Window:
     @cached_property
     def flux(self) -> float:
         """The weighted sum of the pixels."""
-        return float((self.weight * self.values).sum())
+        return float(self.weight @ self.values)
+
+    @property
+    def norm(self) -> float:
+        """The 2-norm of the weights of all pixels."""
+        return float(np.sqrt(self.count @ self.weight**2))
 
     def relative_error(self, noise: float) -> float:
         """Of the flux, under white noise; infinite where there is none."""
-        return noise * float(np.linalg.norm(self.weight)) / self.flux if self.flux > 0 else np.inf
+        return noise * self.norm / self.flux if self.flux > 0 else np.inf
 
     def log_radius_error(self) -> float:
         """The standard error of the pixels' mean of ln r, under white noise of unit variance."""
         lever = self.log_radius - self.mean_log_radius(self.values)
-        return float(np.linalg.norm(self.weight * lever)) / self.flux
+        return float(np.sqrt(self.count @ (self.weight * lever) ** 2)) / self.flux
 
     def mean_log_radius(self, values: FloatArray) -> float:
-        """The mean of ln r of some values under the weights; NaN where their sum is not positive."""
+        """The mean of ln r of sums at each radius under the weights; NaN where their sum is not positive."""
         total = float(self.weight @ values)
         return float(self.log_weight @ values) / total if total > 0 else np.nan
 
@@ -310,7 +328,7 @@ class _Window:
         wanted = self.mean_log_radius(self.values) + shift
 
         def excess(p: float) -> float:
-            return self.mean_log_radius(profile(p, self.radius)) - wanted
+            return self.mean_log_radius(self.count * profile(p, self.radius)) - wanted
 
         if not excess(low) > 0:
             return low
@@ -318,17 +336,17 @@ class _Window:
 
     def amplitude(self, wings: Wings) -> float:
         """The factor by which the wings must be multiplied to have the pixels' flux."""
-        return self.flux / float((self.weight * wings.profile(self.radius)).sum())
+        return self.flux / float(self.weight @ (self.count * wings.profile(self.radius)))
 
     def misfit(self, wings: Wings, noise: float) -> float:
         """Mean deviation, beyond what noise explains, of the azimuthal mean from the wings, relative to that mean."""
         ring = np.rint(self.radius).astype(int)
         seen = np.bincount(ring, self.weight * self.values)
-        model = np.bincount(ring, self.weight * wings.profile(self.radius))
+        model = np.bincount(ring, self.weight * self.count * wings.profile(self.radius))
         if self.flux <= 0 or model.sum() <= 0:
             return np.inf
         deviation = seen - model * (seen.sum() / model.sum())
-        error = noise * np.sqrt(np.bincount(ring, self.weight**2))
+        error = noise * np.sqrt(np.bincount(ring, self.count * self.weight**2))
         excess = np.sqrt(np.maximum(deviation**2 - (SIGNIFICANCE * error) ** 2, 0.0))
         return float(excess.sum() / np.abs(seen).sum())
 
@@ -336,6 +354,15 @@ class _Window:
 def _radius(shape: tuple[int, ...]) -> FloatArray:
     y, x = (np.arange(n) - n // 2 for n in shape)
     return np.hypot(y[:, None], x[None, :])
+
+
+@lru_cache(maxsize=64)
+def _radii(shape: tuple[int, int], inner: float, outer: float) -> tuple[Mask, FloatArray, NDArray[np.intp], FloatArray]:
+    """The pixels between ``inner outer`` and ``outer``, the radii that occur, which of them each has, and how many."""
+    radius = _radius(shape)
+    inside = (radius > inner * outer) & (radius < outer)
+    radii, place, count = np.unique(radius[inside], return_inverse=True, return_counts=True)
+    return inside, radii, place, count.astype(float)
 
 
 def _power_law(kind: WingKind, slope: float, width: float) -> Wings:
