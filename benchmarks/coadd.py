@@ -141,7 +141,7 @@ def killed(options: argparse.Namespace, folder: Path) -> bool:
     paths, grid = frames_in(folder / "small", options.kill_frames, side, int(1.6 * side))
     words = [*map(str, paths), "--grid", str(grid), *TARGET, "--patch", str(max(64, side // 4))]
     whole, cut = folder / "whole.fits", folder / "cut.fits"
-    peace = run([*words, "-o", str(whole)])
+    peace = run([*words, "-o", str(whole), "--overwrite"])
     rng = np.random.default_rng()
     hits, same, rounds = 0, True, 0
     while hits < options.kills or rounds == 0:
