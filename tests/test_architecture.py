@@ -26,7 +26,7 @@ ROWS = (
     ("models",),
     ("psf", "kernel", "wings", "stamp_noise"),
     ("fields", "moments", "prepare", "nddata", "notebook"),
-    ("geometry", "errors", "machine"),
+    ("geometry", "errors", "machine", "provenance"),
 )
 # geometry raises the errors of errors, which imports nothing
 ALLOWED = {("geometry", "errors")}

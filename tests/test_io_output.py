@@ -189,7 +189,7 @@ def test_a_missing_tail_is_noticed(tmp_path):
     with fits.open(tmp_path / "m.fits") as hdus:
         end = hdus["VARIANCE"].fileinfo()["hdrLoc"]
     (tmp_path / "m.fits").write_bytes((tmp_path / "m.fits").read_bytes()[:end])
-    with pytest.raises(FormatError, match="2 of 11 extensions"):
+    with pytest.raises(FormatError, match="2 of 12 extensions"):
         read_exposure(tmp_path / "m.fits")
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         read_correlation,
         read_exposure,
         read_kernel,
+        read_provenance,
         read_psf,
         write_exposure,
         write_kernel,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from psfmatch.kernel import MatchingKernel
     from psfmatch.match import Matched, match, matching_kernel, planned_match, read_matched
     from psfmatch.noise import NoiseCorrelation, aperture_variance, psf_flux_variance, weighted_variance
+    from psfmatch.provenance import History, Provenance
     from psfmatch.psf import (
         PSF,
         BasisPSF,
@@ -104,6 +106,7 @@ __all__ = [
     "Grid",
     "GridPSF",
     "HalfSplit",
+    "History",
     "ImagePSF",
     "InputError",
     "Interpolation",
@@ -125,6 +128,7 @@ __all__ = [
     "Padding",
     "Planes",
     "Position",
+    "Provenance",
     "PsfMatchError",
     "PsfMatchWarning",
     "Quality",
@@ -164,6 +168,7 @@ __all__ = [
     "read_exposure",
     "read_kernel",
     "read_matched",
+    "read_provenance",
     "read_psf",
     "target_cost",
     "warp",
@@ -184,11 +189,12 @@ _NAMES = {
     "fields": "Field",
     "geometry": "Box Position",
     "inspection": "FrameReport PSFReport inspect_file inspect_psf",
-    "io": "MaskConvention PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel read_psf "
-    "write_exposure write_kernel write_matched write_psf",
+    "io": "MaskConvention PSFFormat check_psf_format psf_formats read_correlation read_exposure read_kernel "
+    "read_provenance read_psf write_exposure write_kernel write_matched write_psf",
     "kernel": "MatchingKernel",
     "match": "Matched match matching_kernel planned_match read_matched",
     "noise": "NoiseCorrelation aperture_variance psf_flux_variance weighted_variance",
+    "provenance": "History Provenance",
     "psf": "PSF BasisPSF DoubleGaussianPSF FunctionPSF GaussianPSF GridPSF ImagePSF MoffatPSF",
     "quality": "Quality measure_quality",
     "regions": "Regions RegionsKernel RegionsPSF mosaic",

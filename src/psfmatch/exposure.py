@@ -19,7 +19,8 @@ from psfmatch.geometry import Box, FloatArray, frozen
 from psfmatch.models import as_psf
 from psfmatch.nddata import Uncertainty, negatives, uncertainty_of, unit_of, variance_of
 from psfmatch.notebook import card, thumbnail
-from psfmatch.psf import PSF
+from psfmatch.provenance import IN_MEMORY, FileState, History
+from psfmatch.psf import PSF, words_of_psf
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
@@ -32,6 +33,7 @@ MASK_PLANES: Mapping[str, int] = MappingProxyType(
         "DETECTED": 5, "DETECTED_NEGATIVE": 6, "SUSPECT": 7, "NO_DATA": 8,
     }
 )  # fmt: skip
+MADE_IN_MEMORY = History((FileState(IN_MEMORY, 0, 0),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +170,9 @@ class Exposure:
         Of the image.
     meta : mapping, optional
         Whatever else is to be carried along: header cards, photometric calibration, filter, visit.
+    history : History, optional
+        The files that it was made from, and the steps so far; every step adds to it, and what is written tells it (see
+        `psfmatch.read_provenance`).  Default: it was made in memory.
 
     Raises
     ------
@@ -183,6 +188,7 @@ class Exposure:
     wcs: Any = None
     unit: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    history: History = MADE_IN_MEMORY
 
     def __post_init__(self) -> None:
         image = _plane(self.image, "image")
@@ -242,8 +248,15 @@ class Exposure:
         return float(np.sqrt(area * cosine) * 3600.0)
 
     def replace(self, **changes: Any) -> Exposure:
-        """A new exposure with some of its fields changed."""
-        return dataclasses.replace(self, **changes)
+        """A new exposure with some of its fields changed.
+
+        Its history has a step more, ``replace``, unless a history is given or nothing is changed that it tells.
+        """
+        new = dataclasses.replace(self, **changes)
+        said = {str(name): _changed(new, name) for name in ("image", "variance", "mask", "psf", "wcs") if name in changes}
+        if said and "history" not in changes:
+            object.__setattr__(new, "history", self.history.then("replace", said))
+        return new
 
     def cutout(self, box: Box) -> Exposure:
         """The part inside ``box`` (parent coordinates), which keeps its place in the parent frame.
@@ -402,3 +415,9 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
     return array if isinstance(base, np.memmap) else array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _changed(exposure: Exposure, name: str) -> str:
+    """What has become of a field, in words."""
+    value = getattr(exposure, name)
+    return "none" if value is None else words_of_psf(value) if name == "psf" else "changed"

@@ -1,10 +1,12 @@
-"""What a file is: a PSF and how it varies over the field, or a frame and what is in it."""
+"""What a file is, a PSF over its field, a frame and what is in it, or a kernel; and how it came to be."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +15,21 @@ import numpy as np
 from psfmatch.errors import FormatError, InputError, PSFError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
-from psfmatch.io import PSFFormat, PSFSource, psf_formats, read_exposure, read_psf
+from psfmatch.io import PSFFormat, PSFSource, psf_formats, read_exposure, read_kernel, read_provenance, read_psf
 from psfmatch.io.psf_formats import recognised
 from psfmatch.io.words import are_words
+from psfmatch.kernel import MatchingKernel
 from psfmatch.moments import adaptive_moments, fwhm
+from psfmatch.provenance import Provenance
 from psfmatch.psf import PSF
-from psfmatch.regions import Regions, RegionsPSF
+from psfmatch.regions import Regions, RegionsKernel, RegionsPSF
 from psfmatch.stamp_noise import stamp_noise
 from psfmatch.wings import missing_flux
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
-__all__ = ["FrameReport", "PSFReport", "inspect_file", "inspect_psf"]
+__all__ = ["FrameReport", "KernelReport", "PSFReport", "inspect_file", "inspect_psf"]
 
 MARGIN = 0.02
 
@@ -57,6 +61,8 @@ class PSFReport:
         The sum of the stamp, of a source of unit flux.
     missing : array, shape (n,)
         The flux beyond the stamp relative to that in it, as its wings and its sum say.
+    provenance : Provenance, optional
+        How the file came to be, where psfmatch wrote it.
     """
 
     name: str
@@ -71,6 +77,7 @@ class PSFReport:
     angle: FloatArray
     total: FloatArray
     missing: FloatArray
+    provenance: Provenance | None = None
 
     @property
     def model(self) -> str:
@@ -94,7 +101,7 @@ class PSFReport:
         return {
             "kind": "psf", "name": self.name, "title": self.title, "model": self.model, "shape": self.psf.shape,
             "constant": self.psf.constant, "box": box, "summary": self.summary,
-            "mesh": {name: values.tolist() for name, values in arrays.items()},
+            "mesh": {name: values.tolist() for name, values in arrays.items()}, "provenance": _plain(self.provenance),
         }  # fmt: skip
 
 
@@ -114,6 +121,8 @@ class FrameReport:
         Pixels in each mask plane that has any.
     psf : PSFReport or None
         Of its PSF, where it has one.
+    provenance : Provenance, optional
+        How the file came to be, where psfmatch wrote it.
     """
 
     name: str
@@ -121,6 +130,7 @@ class FrameReport:
     noise: float | None
     counts: Mapping[str, int] = field(default_factory=dict)
     psf: PSFReport | None = None
+    provenance: Provenance | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for programs."""
@@ -129,7 +139,7 @@ class FrameReport:
             "kind": "frame", "name": self.name, "shape": frame.shape, "dtype": str(frame.image.dtype),
             "unit": frame.unit, "noise": self.noise, "finite": float(np.isfinite(frame.image).mean()),
             "mask": dict(self.counts), "pixel_scale": frame.pixel_scale, "center": self.center,
-            "psf": None if self.psf is None else self.psf.as_dict(),
+            "psf": None if self.psf is None else self.psf.as_dict(), "provenance": _plain(self.provenance),
         }  # fmt: skip
 
     @property
@@ -143,6 +153,48 @@ class FrameReport:
         return float(lon), float(lat)
 
 
+@dataclass(frozen=True, eq=False)
+class KernelReport:
+    """A matching kernel in a file of its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    kernel : MatchingKernel or RegionsKernel
+        What was read.
+    provenance : Provenance, optional
+        How the file came to be.
+    """
+
+    name: str
+    kernel: MatchingKernel | RegionsKernel
+    provenance: Provenance | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for programs; the kernels by their regions, all under 0 where there are none."""
+        kernels = self.kernel.kernels if isinstance(self.kernel, RegionsKernel) else {0: self.kernel}
+        return {
+            "kind": "kernel", "name": self.name, "provenance": _plain(self.provenance),
+            "kernels": {label: _kernel_figures(one) for label, one in kernels.items()},
+        }  # fmt: skip
+
+
+def _kernel_figures(kernel: MatchingKernel) -> dict[str, Any]:
+    """Sizes, and the sum and the noise gain in the middle of its box."""
+    box, middle = kernel.weights.box, kernel.weights.box.center
+    stamp = kernel.stamps(x=middle.x, y=middle.y)[0]
+    return {
+        "shape": kernel.shape, "terms": len(kernel.basis), "variation": kernel.weights.kind,
+        "order": kernel.weights.order, "box": [box.y0, box.x0, box.y1, box.x1], "sum": float(stamp.sum()),
+        "noise_gain": float((stamp**2).sum()),
+    }  # fmt: skip
+
+
+def _plain(provenance: Provenance | None) -> dict[str, Any] | None:
+    return None if provenance is None else provenance.as_dict()
+
+
 def inspect_file(
     source: str | PathLike[str],
     *,
@@ -152,8 +204,8 @@ def inspect_file(
     format: str | None = None,
     pixel_scale: float | None = None,
     allow_pickle: bool = False,
-) -> PSFReport | FrameReport:
-    """Say what a file is: a PSF, or a frame and its PSF.
+) -> PSFReport | FrameReport | KernelReport:
+    """Say what a file is: a PSF, a frame and its PSF, or a matching kernel.
 
     What one of the PSF formats takes for its own is a PSF.  A plain image is one if it shows a single source in the
     middle, and else a frame.
@@ -177,8 +229,8 @@ def inspect_file(
 
     Returns
     -------
-    PSFReport or FrameReport
-        What it is, and what was measured.
+    PSFReport, FrameReport or KernelReport
+        What it is, what was measured, and how it came to be where psfmatch wrote it.
 
     Raises
     ------
@@ -188,6 +240,8 @@ def inspect_file(
     name = os.fspath(source)
     if psf is None:
         found = _psf_format(source, format)
+        if _is_own_kernel(source, found):
+            return KernelReport(name, read_kernel(source), _provenance(source))
         if not _is_own_frame(source, found):
             try:
                 model = read_psf(source, format=format, pixel_scale=pixel_scale, allow_pickle=allow_pickle)
@@ -196,7 +250,8 @@ def inspect_file(
                     raise
             else:
                 title = "a PSF in words" if found is None else found.title
-                return inspect_psf(model, box=box, mesh=mesh, name=name, title=title)
+                made = None if found is None else _provenance(source)
+                return replace(inspect_psf(model, box=box, mesh=mesh, name=name, title=title), provenance=made)
     elif format is not None or pixel_scale is not None or allow_pickle:
         raise InputError(
             f"{name} is a frame, as its PSF is given: format, pixel_scale and allow_pickle are for a file that is a "
@@ -206,7 +261,14 @@ def inspect_file(
     report = None
     if exposure.psf is not None:
         report = inspect_psf(exposure.psf, box=box or exposure.box, mesh=mesh, name=name, title="the PSF of the frame")
-    return FrameReport(name, exposure, _noise(exposure), _counts(exposure), report)
+    return FrameReport(name, exposure, _noise(exposure), _counts(exposure), report, _provenance(source))
+
+
+def _provenance(source: str | PathLike[str]) -> Provenance | None:
+    """Of a file that psfmatch wrote."""
+    with suppress(FormatError):
+        return read_provenance(source)
+    return None
 
 
 def _psf_format(source: str | PathLike[str], format: str | None) -> PSFFormat | None:
@@ -229,6 +291,15 @@ def _is_own_frame(source: str | PathLike[str], found: PSFFormat | None) -> bool:
         return False
     with PSFSource(source) as opened:
         return opened.has("IMAGE")
+
+
+def _is_own_kernel(source: str | PathLike[str], found: PSFFormat | None) -> bool:
+    """Whether it is a kernel that psfmatch wrote, and no exposure with one."""
+    if found is None or found.name != "psfmatch":
+        return False
+    with PSFSource(source) as opened:
+        names = [hdu.name for hdu in opened.hdus or ()]
+    return "IMAGE" not in names and any(re.fullmatch(r"KERNEL(_\d+)?", name) for name in names)
 
 
 def inspect_psf(

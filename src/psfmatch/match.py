@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.cells import check_smooth
-from psfmatch.convolve import Convolver, convolve
+from psfmatch.convolve import Convolver, convolve, convolved
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import one_blas_thread, timed
-from psfmatch.psf import PSF, AnalyticPSF, ImagePSF, with_size
+from psfmatch.psf import PSF, ImagePSF, with_size, words_of_psf
 from psfmatch.quality import Quality, check_positions, measure_quality
 from psfmatch.regions import Regions, RegionsKernel, RegionsPSF, alone
 from psfmatch.solve import FreeForm, Outcome, Solution, Solver
@@ -109,7 +109,8 @@ def match(
     plan = planned_match(exposure, target, solver=solver, kernel_sum=kernel_sum, throw=throw)
     with timed("convolved", "convolve"):
         matched = convolve(exposure, plan.kernel, convolver=convolver)
-    return replace(plan, exposure=matched.replace(psf=plan.exposure.psf))
+    history = convolved(plan.exposure.history, convolver)
+    return replace(plan, exposure=matched.replace(psf=plan.exposure.psf, history=history))
 
 
 @one_blas_thread()
@@ -161,12 +162,16 @@ def planned_match(
     else:
         plan = _plan(exposure, exposure.psf, wanted, solver, kernel_sum, throw)
     log.info("%r", plan.quality)
-    asked = {
-        "target": _words(target),
-        "options": repr(FreeForm() if solver is None else solver),
-        "asked_sum": kernel_sum,
-    }
-    return replace(plan, solution=replace(plan.solution, statistics={**plan.solution.statistics, **asked}))
+    words, options = words_of_psf(target), repr(FreeForm() if solver is None else solver)
+    asked = {"target": words, "options": options, "asked_sum": kernel_sum}
+    files = (target,) if isinstance(target, str | PathLike) else ()
+    history = exposure.history.then(
+        "match", {"target": words, "solver": options, "kernel_sum": float(kernel_sum)}, files=files
+    )
+    return replace(
+        plan, exposure=plan.exposure.replace(history=history),
+        solution=replace(plan.solution, statistics={**plan.solution.statistics, **asked}),
+    )  # fmt: skip
 
 
 def _plan(
@@ -304,13 +309,6 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
     elif solution.outcome is not Outcome.OK:
         log.warning(solution.message)
     return solution
-
-
-def _words(target: Target) -> str:
-    """What was asked for, as it can be asked for again where it is a model."""
-    if isinstance(target, str | PathLike):
-        return str(target)
-    return repr(target) if isinstance(target, AnalyticPSF) else f"an image ({type(target).__name__})"
 
 
 def read_matched(path: str | PathLike[str]) -> Matched:

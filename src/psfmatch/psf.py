@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os import PathLike, fspath
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "MoffatPSF",
     "Sampling",
     "check_stamp",
+    "words_of_psf",
 ]
 
 Sampling = Literal["integrated", "center"]
@@ -620,3 +622,10 @@ def _finish(stamps: FloatArray, x: FloatArray, y: FloatArray, shape: tuple[int, 
 def with_size(psf: PSF, size: int) -> PSF:
     """The model with other default stamps, where it can be resized exactly; else the model as it is."""
     return replace(psf, size=size) if isinstance(psf, AnalyticPSF) else psf
+
+
+def words_of_psf(psf: Any) -> str:
+    """A PSF, or what one is made from, as it can be asked for again where it is a file, words or a model."""
+    if isinstance(psf, str | PathLike):
+        return str(fspath(psf))
+    return repr(psf) if isinstance(psf, AnalyticPSF) else f"an image ({type(psf).__name__})"

@@ -44,6 +44,7 @@ def apply(
       psfmatch apply image.fits kernel.fits -o matched.fits --set convolver.edge=nan
     """
     import psfmatch
+    from psfmatch.convolve import convolved
     from psfmatch.machine import timed
 
     if output.exists() and not overwrite:
@@ -58,6 +59,7 @@ def apply(
         with timed("convolved", "convolve"):
             matched = psfmatch.convolve(exposure, psfmatch.io.read_kernel(kernel), convolver=convolver)
         step(f"{image.name}: writing")
+        matched = matched.replace(history=convolved(exposure.history, convolver, kernel=kernel))
         psfmatch.io.write_exposure(matched, output, overwrite=overwrite)
     console.line(f"wrote {output}")
     console.result({"command": "apply", "ok": True, "output": str(output), "steps": console.seconds()})

@@ -58,7 +58,7 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
         code, name = OK, click.get_current_context().info_name
         with console.logged():
             start = time.perf_counter()
-            LOG.info("%s begins", name, extra={"command": name, "arguments": sys.argv[1:]})
+            LOG.info("%s begins", name, extra={"command": name, "arguments": sys.argv[1:], **_software(log_json)})
             with console.guard() as failures:
                 code = function(console, *args, **options) or OK
             code = failures[0] if failures else code
@@ -69,6 +69,15 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
         sys.exit(code)
 
     return command
+
+
+def _software(log_json: Path | None) -> dict[str, dict[str, str]]:
+    """The versions, for the log that is kept: what is written has them too, but no times."""
+    if log_json is None:
+        return {}
+    from psfmatch.provenance import software
+
+    return {"software": software()}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from psfmatch.cli.console import OK, Console, verb
 from psfmatch.cli.plot import check_picture, save_figure
 
 if TYPE_CHECKING:
-    from psfmatch.inspection import FrameReport, PSFReport
+    from psfmatch.inspection import FrameReport, KernelReport, PSFReport
+    from psfmatch.provenance import Provenance
 
 __all__ = ["inspect"]
 
@@ -42,7 +44,9 @@ def inspect(
     console: Console, /, file: str, psf: str | None, psf_format: str | None, shape: Sequence[int] | None, mesh: int,
     pixel_scale: float | None, allow_pickle: bool, output: Path | None, overwrite: bool,
 ) -> int:  # fmt: skip
-    """Say what FILE is: a PSF, with its FWHM and ellipticity over the field, or a frame, with its planes and its PSF.
+    """Say what FILE is: a PSF, with its FWHM and ellipticity over the field; a frame, with its planes and its PSF; or a
+    matching kernel.  Of a file that psfmatch wrote also how it came to be: software, steps with their options, and the
+    files it was made from with the SHA-256 of each.
 
     FILE may be of any PSF format that psfmatch reads, any frame, or words.  Where it holds several models, choose one
     in brackets: a chip, a band, an extension.
@@ -63,7 +67,7 @@ def inspect(
       beyond      the flux beyond the stamp, as its wings and its sum say
     """
     from psfmatch.geometry import Box
-    from psfmatch.inspection import PSFReport, inspect_file
+    from psfmatch.inspection import FrameReport, KernelReport, PSFReport, inspect_file
 
     if output is not None:
         check_picture(output, overwrite=overwrite)
@@ -71,14 +75,19 @@ def inspect(
     report = inspect_file(
         file, psf=psf, box=box, mesh=mesh, format=psf_format, pixel_scale=pixel_scale, allow_pickle=allow_pickle
     )
-    model = report if isinstance(report, PSFReport) else report.psf
-    if not isinstance(report, PSFReport):
+    model = report if isinstance(report, PSFReport) else report.psf if isinstance(report, FrameReport) else None
+    if isinstance(report, FrameReport):
         _print_frame(console, report)
+    if isinstance(report, KernelReport):
+        _print_kernel(console, report)
     if model is not None:
         _print_psf(console, model)
+    if report.provenance is not None:
+        _print_provenance(console, report.provenance)
     if output is not None:
         if model is None:
-            raise click.UsageError(f"{file}: a frame without a PSF model, so that there is nothing to draw; give --psf")
+            what = "a kernel" if isinstance(report, KernelReport) else "a frame without a PSF model"
+            raise click.UsageError(f"{file}: {what}, so that there is nothing to draw; give --psf")
         from psfmatch.plots import psf_over_field
 
         save_figure(psf_over_field(model), output, dpi=110)
@@ -103,6 +112,29 @@ def _print_frame(console: Console, report: FrameReport) -> None:
         console.table(("mask plane", "pixels", "share"), list(share))
     if report.psf is None:
         console.line("no PSF model")
+
+
+def _print_kernel(console: Console, report: KernelReport) -> None:
+    for label, one in report.as_dict()["kernels"].items():
+        ky, kx = one["shape"]
+        console.line(
+            f"{report.name}{f', region {label}' * bool(label)}: a matching kernel of {kx} x {ky} px, "
+            f"{one['terms']} terms ({one['variation']}, order {one['order']}); sum {one['sum']:.6g}, noise gain {one['noise_gain']:.4g}"
+        )
+
+
+def _print_provenance(console: Console, made: Provenance) -> None:
+    """The texts are those of a file, and not to be obeyed by a terminal."""
+    printable = {name: json.dumps(version)[1:-1] for name, version in made.software.items()}
+    console.line("written by " + ", ".join(f"{name} {version}" for name, version in printable.items()))
+    for step in made.steps:
+        console.line(f"  {json.dumps(step.name)[1:-1]}")
+        for name, value in step.options.items():
+            console.line(f"    {json.dumps(name)[1:-1]}: {json.dumps(value)[1:-1]}")
+    console.table(
+        ("made from", "SHA-256"),
+        [(json.dumps(name)[1:-1], json.dumps(digest)[1:-1] or "not known") for name, digest in made.inputs],
+    )
 
 
 def _print_psf(console: Console, report: PSFReport) -> None:

@@ -103,7 +103,13 @@ def kernel(
         step("measuring")
         with timed("measured", "match"):
             quality = measured_quality(solution, *models, box or psfmatch.Box(0, 0, 1, 1), 1.0)
-        psfmatch.io.write_kernel(solution.kernel, output, overwrite=overwrite)
+        asked = {
+            "science": science, "target": target, "shape": shape, "science_scale": science_scale,
+            "target_scale": target_scale, "science_angle": science_angle, "target_angle": target_angle,
+            "center": center, "solver": solver or psfmatch.FreeForm(),
+        }  # fmt: skip
+        history = psfmatch.History().then("matching_kernel", asked, files=[science, target])
+        psfmatch.io.write_kernel(solution.kernel, output, overwrite=overwrite, history=history)
     good = solution.outcome.ok
     print_quality(console, {"": quality})
     print_outcomes(console, {"": solution})

@@ -183,7 +183,7 @@ def read_with_psf(
     made = psfmatch.psf_from_stars(exposure)
     console.line(f"{image.name}: {made}")
     report["psf_from_stars"] = made.values
-    return exposure.replace(psf=made.psf)
+    return exposure.replace(psf=made.psf, history=exposure.history.then("psf_from_stars", {}))
 
 
 def _without_psfs(images: Sequence[Path]) -> Sequence[Path]:
@@ -211,15 +211,19 @@ def _is_large(image: Path) -> bool:
 def _convolve(exposure: Exposure, plan: Matched, out: Path, convolver: Any, *, mapped: bool, overwrite: bool) -> None:
     """Convolve an exposure as planned, and write it: strip by strip into the file, or as a whole."""
     import psfmatch
+    from psfmatch.convolve import convolved
     from psfmatch.machine import timed
 
     convolver = psfmatch.FFT() if convolver is None else convolver
+    history = convolved(plan.exposure.history, convolver)
     if mapped and isinstance(convolver, psfmatch.FFT):
+        plan = replace(plan, exposure=plan.exposure.replace(history=history))
         with psfmatch.io.matched_output(plan, out, overwrite=overwrite) as planes, timed("convolved", "convolve"):
             psfmatch.convolve(exposure, plan.kernel, convolver=replace(convolver, out=planes))
         return
     with timed("convolved", "convolve"):
-        matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver).replace(psf=plan.exposure.psf)
+        matched = psfmatch.convolve(exposure, plan.kernel, convolver=convolver)
+    matched = matched.replace(psf=plan.exposure.psf, history=history)
     psfmatch.io.write_matched(replace(plan, exposure=matched), out, overwrite=overwrite)
 
 

@@ -15,6 +15,7 @@ from psfmatch.cli.match import _one_each, _stem
 from psfmatch.cli.settings import FORMAT_HELP, build, config_option, given, mask_planes_option, set_option
 
 if TYPE_CHECKING:
+    from psfmatch.provenance import History
     from psfmatch.psf import PSF
     from psfmatch.target import TargetCost
     from psfmatch.target.inputs import Input
@@ -89,7 +90,7 @@ def target(
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
     with console.steps(3) as step:
         step("reading")
-        inputs, scale = _inputs(sources, psf, leave_out, mask_planes=mask_planes, format=format_)
+        inputs, kept, scale = _inputs(sources, psf, leave_out, mask_planes=mask_planes, format=format_)
         step("searching the target")
         found = search(inputs)
         step("pricing")
@@ -104,7 +105,7 @@ def target(
         )
     _print_target(console, target_width(found), words, arcsec)
     if output is not None:
-        _write(found, output, words, scale, overwrite=overwrite)
+        _write(found, output, words, scale, _history(kept, inputs, search.keywords), overwrite=overwrite)
         console.line(f"wrote {output}")
     good = all(cost.outcome.ok for cost in costs)
     values = {"command": "target", "ok": good, "target": words, "target_arcsec": arcsec, "fwhm": target_width(found)}
@@ -115,8 +116,8 @@ def target(
 
 def _inputs(
     sources: Sequence[str], psfs: Sequence[str], leave_out: Sequence[str], **options: Any
-) -> tuple[dict[str, Input], float | None]:
-    """The inputs by name, words last in reading, and the size of a pixel in arcsec where one of them knows it."""
+) -> tuple[dict[str, Input], list[str], float | None]:
+    """The inputs by name, words last in reading; where they are from; and the size of a pixel in arcsec, if known."""
     from psfmatch.errors import InputError
     from psfmatch.io import read_psf
     from psfmatch.io.words import are_words
@@ -141,7 +142,7 @@ def _inputs(
     scale = scales[least] if scales else None
     inputs = {name: source for name, (source, _) in read.items()}
     inputs |= {names[k]: read_psf(sources[k], pixel_scale=scale) for k in kept if words[k]}
-    return {names[k]: inputs[names[k]] for k in kept}, scale
+    return {names[k]: inputs[names[k]] for k in kept}, [sources[k] for k in kept], scale
 
 
 def _read(source: str, psf: str | None, options: Mapping[str, Any]) -> tuple[Input, float | None]:
@@ -199,11 +200,25 @@ def _print_target(console: Console, width: float, words: str | None, arcsec: str
         console.line(f"        {arcsec}")
 
 
-def _write(found: PSF, output: Path, words: str | None, scale: float | None, *, overwrite: bool) -> None:
+def _history(sources: Sequence[str], inputs: Mapping[str, Input], options: Mapping[str, Any]) -> History:
+    """The files of the inputs, those of exposures as they were read, and the options of the search."""
+    from psfmatch import Exposure, History
+
+    read = [one.history.files for one in inputs.values() if isinstance(one, Exposure)]
+    files = [source for source, one in zip(sources, inputs.values(), strict=True) if not isinstance(one, Exposure)]
+    known = History(tuple(dict.fromkeys(file for some in read for file in some)))
+    return known.then("common_target", {"inputs": ", ".join(inputs), **options}, files=files)
+
+
+def _write(
+    found: PSF, output: Path, words: str | None, scale: float | None, history: History, *, overwrite: bool
+) -> None:
     """The target as a stamp that every verb reads as a PSF."""
     from astropy.io import fits
 
+    from psfmatch.io import provenance_hdu
     from psfmatch.io.files import atomic_output, fits_suffix
+    from psfmatch.io.fits import write_hdus
 
     fits_suffix(output)
     hdu = fits.PrimaryHDU(found.stamps(x=0, y=0)[0].copy())
@@ -212,4 +227,4 @@ def _write(found: PSF, output: Path, words: str | None, scale: float | None, *, 
     if scale is not None:
         hdu.header["PIXSCALE"] = (scale, "arcsec a pixel")
     with atomic_output(output, overwrite=overwrite) as out:
-        hdu.writeto(out, checksum=True)
+        write_hdus([hdu, provenance_hdu(history)], out)

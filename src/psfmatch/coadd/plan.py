@@ -17,7 +17,7 @@ from psfmatch.coadd.crew import Crew
 from psfmatch.coadd.inputs import Prepared
 from psfmatch.coadd.photometry import flux_factors, star_factors, zero_point
 from psfmatch.coadd.recipe import Recipe
-from psfmatch.coadd.request import GridLike, TargetLike, grid_of, target_of
+from psfmatch.coadd.request import GridLike, TargetLike, grid_of, history_of, target_of
 from psfmatch.coadd.solving import Task
 from psfmatch.coadd.sources import CoaddInput, bare, digest_of_wcs, rounded
 from psfmatch.coadd.store import Store
@@ -26,6 +26,7 @@ from psfmatch.errors import InputError, MatchError, PsfMatchError
 from psfmatch.exposure import MASK_PLANES, Exposure
 from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.machine import forget, one_blas_thread
+from psfmatch.provenance import History
 from psfmatch.psf import PSF
 from psfmatch.warp import Grid, check_sampling
 
@@ -95,6 +96,8 @@ class Plan:
     zero_point : float or None
         The magnitude of one unit of the coadd's flux.
     unit : str or None
+    history : History
+        The files of the inputs, and what was asked for.
     """
 
     grid: Grid
@@ -106,6 +109,7 @@ class Plan:
     planes: Mapping[str, int]
     zero_point: float | None
     unit: str | None
+    history: History
 
     @cached_property
     def patches(self) -> list[Box]:
@@ -254,6 +258,7 @@ def planned(
         where, wanted, method, recipe, tuple(done[k] for k in sorted(done)), tuple(rows[k] for k in sorted(rows)),
         planes, common,
         units.pop() if len(units) == 1 and (common is None or len(set(factors.values())) == 1) else None,
+        history_of(inputs, list(opened.values()), target=target, grid=grid, method=method, recipe=recipe),
     )  # fmt: skip
 
 

@@ -21,11 +21,12 @@ from psfmatch.coadd.store import Store
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
 from psfmatch.io import read_psf
-from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF
+from psfmatch.provenance import History, release
+from psfmatch.psf import PSF, DoubleGaussianPSF, GaussianPSF, ImagePSF, MoffatPSF, words_of_psf
 from psfmatch.target import common_target
 from psfmatch.warp import Grid, WarpedPSF
 
-__all__ = ["GridLike", "TargetLike", "grid_of", "method_of", "requested", "target_of"]
+__all__ = ["GridLike", "TargetLike", "grid_of", "history_of", "method_of", "requested", "target_of"]
 
 TargetLike = PSF | ArrayLike | str | PathLike[str] | Callable[[Mapping[str, PSF]], PSF]
 """A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs."""
@@ -123,22 +124,42 @@ def requested(
 
     The size of the patches is not among them.
     """
-    from importlib.metadata import PackageNotFoundError, version
+    asked = asked_for(target=target, grid=grid, method=method, recipe=recipe)
+    files = {
+        f"file of the {name}": identity_of_file(Path(value))
+        for name, value in (("target", target), ("grid", grid))
+        if isinstance(value, str | PathLike) and Path(value).is_file()
+    }
+    states = {f"input {k + 1} ({one.label})": one.identity() for k, one in enumerate(inputs)}
+    return {"version": release()} | asked | files | states
 
-    try:
-        release = version("psfmatch")
-    except PackageNotFoundError:
-        release = "unknown"
-    out = {"version": release, "target": _said(target), "grid": _said(grid), "combine": repr(method)}
-    out |= {name: repr(value) for name, value in vars(recipe).items() if name not in ("memory", "patch")}
-    return out | {f"input {k + 1} ({one.label})": one.identity() for k, one in enumerate(inputs)}
+
+def asked_for(*, target: TargetLike, grid: GridLike, method: CombineMethod, recipe: Recipe) -> dict[str, str]:
+    """What was asked for, in words."""
+    options = {name: repr(value) for name, value in vars(recipe).items() if name not in ("memory", "patch")}
+    return {"target": _said(target), "grid": _said(grid), "combine": repr(method)} | options
+
+
+def history_of(
+    inputs: Sequence[CoaddInput], exposures: Sequence[Exposure], *, target: TargetLike, grid: GridLike,
+    method: CombineMethod, recipe: Recipe,
+) -> History:  # fmt: skip
+    """From which files, and how, a coadd is made; ``exposures`` are those inputs that could be read."""
+    files = dict.fromkeys(file for exposure in exposures for file in exposure.history.files)
+    said = asked_for(target=target, grid=grid, method=method, recipe=recipe)
+    for one in inputs:
+        said |= {f"{name} of {one.label}": words_of_psf(value) for name, value in one.options.items()}
+        if one.zero_point is not None:
+            said[f"zero point of {one.label}"] = repr(float(one.zero_point))
+    return History(tuple(files)).then(
+        "coadd", said, files=[value for value in (target, grid) if isinstance(value, str | PathLike)]
+    )
 
 
 def _said(option: Any) -> str:
     """A target or a grid in words."""
     if isinstance(option, str | PathLike):
-        path = Path(option)
-        return f"{fspath(option)} ({identity_of_file(path)})" if path.is_file() else fspath(option)
+        return fspath(option)
     if isinstance(option, Grid):
         return f"{option.shape} {digest_of_wcs(option.wcs)}"
     if isinstance(option, Mapping):

@@ -123,7 +123,8 @@ def run_coadd(plan: Plan, store: Store, *, crew: Crew | None = None, progress: P
     planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int32))
     count = np.empty(shape, plan.count_type)
     assembled(plan, store, planes, count)
-    exposure = blank(plan).replace(image=planes.image, variance=planes.variance, mask=Mask(planes.mask, plan.planes))
+    mask = Mask(planes.mask, plan.planes)
+    exposure = blank(plan).replace(image=planes.image, variance=planes.variance, mask=mask, history=plan.history)
     return Coadd(exposure, count, plan.correlation(), table(plan, store), plan.grid, failed)
 
 
@@ -134,7 +135,7 @@ def blank(plan: Plan) -> Exposure:
     meta = {} if plan.zero_point is None else {"MAGZERO": plan.zero_point}
     return Exposure(
         nothing, variance=nothing, mask=Mask(np.broadcast_to(np.int32(0), shape), plan.planes), psf=plan.target,
-        wcs=plan.grid.wcs, unit=plan.unit, meta=meta,
+        wcs=plan.grid.wcs, unit=plan.unit, meta=meta, history=plan.history,
     )  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def write_coadd(plan: Plan, store: Store, path: str | PathLike[str], *, overwrit
     """The patches of a plan as one FITS file, patch by patch.
 
     IMAGE, MASK, VARIANCE and PSF as of every exposure; NEXP, the number of inputs in each pixel; NOISE and
-    NOISE_WEIGHTS, the correlation of neighbours; INPUTS, a table with a row an input.
+    NOISE_WEIGHTS, the correlation of neighbours; INPUTS, a table with a row an input; PROVENANCE as of every exposure.
 
     Returns
     -------

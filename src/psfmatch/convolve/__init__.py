@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from psfmatch.convolve.footprint import Convolver
 from psfmatch.errors import InputError, check_type
 from psfmatch.exposure import Exposure
 from psfmatch.kernel import MatchingKernel
+from psfmatch.provenance import History
 from psfmatch.regions import RegionsKernel, alone, assembled
 
-__all__ = ["FFT", "Convolver", "Direct", "convolve", "convolve_many"]
+__all__ = ["FFT", "Convolver", "Direct", "convolve", "convolve_many", "convolved"]
 
 
 def convolve(
@@ -54,9 +56,21 @@ def convolve(
         raise InputError(f"convolver {convolver!r}: give FFT(), Direct() or their like")
     how = FFT() if convolver is None else convolver
     if isinstance(kernel, RegionsKernel):
-        return _by_regions(exposure, kernel, how)
-    check_type(kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))")
-    return how.convolve(exposure, kernel)
+        out = _by_regions(exposure, kernel, how)
+    else:
+        check_type(
+            kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))"
+        )
+        out = how.convolve(exposure, kernel)
+    return out.replace(history=convolved(exposure.history, how))
+
+
+def convolved(
+    history: History, convolver: Convolver | None = None, *, kernel: str | PathLike[str] | None = None
+) -> History:
+    """The history of what was convolved, with the kernel of a file where it is from one."""
+    files = () if kernel is None else (kernel,)
+    return history.then("convolve", {"kernel": kernel, "convolver": convolver or FFT()}, files=files)
 
 
 def _by_regions(exposure: Exposure, kernel: RegionsKernel, convolver: Any) -> Exposure:

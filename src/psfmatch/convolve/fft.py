@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class FFT:
     tolerance: float | None = None
     variance_tolerance: float = 5e-5
     device: str | None = None
-    out: Planes | None = None
+    out: Planes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.edge not in ("renormalize", "nan"):

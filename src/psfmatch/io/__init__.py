@@ -15,6 +15,7 @@ from psfmatch.io.outputs import (
     write_psf,
 )
 from psfmatch.io.pairs import read_psf_pair
+from psfmatch.io.provenance import provenance_hdu, read_provenance
 from psfmatch.io.psf_formats import PSFFormat, PSFOptions, PSFSource, check_psf_format, psf_formats
 from psfmatch.io.psfs import read_psf, read_stamp
 
@@ -32,12 +33,14 @@ __all__ = [
     "layered_output",
     "mask_convention",
     "matched_output",
+    "provenance_hdu",
     "psf_formats",
     "read_cells",
     "read_correlation",
     "read_exposure",
     "read_kernel",
     "read_notes",
+    "read_provenance",
     "read_psf",
     "read_psf_pair",
     "read_quality",

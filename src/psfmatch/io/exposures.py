@@ -23,6 +23,8 @@ from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
 from psfmatch.io.psfs import read_psf
 from psfmatch.machine import timed
 from psfmatch.nddata import inverse, negatives
+from psfmatch.provenance import History
+from psfmatch.psf import words_of_psf
 
 __all__ = ["FORMATS", "FROM_STARS", "exposures_in", "files_of_exposure", "read_exposure"]
 
@@ -115,14 +117,18 @@ def read_exposure(
     planes = {role: _companion(one, frame, wanted, role, memmap=memmap) for role, one in more.items()}
     frame = replace(frame, planes={**frame.planes, **planes})
     exposure = _exposure(frame, convention or _convention(frame, chosen, mask))
-    model = psf if psf is not None else frame.psf or beside.get("psf")
+    given_psf = beside.get("psf") if psf is None and frame.psf is None else psf
+    model = frame.psf if given_psf is None else given_psf
     if isinstance(model, str) and model == FROM_STARS:
         from psfmatch.stars import psf_from_stars
 
         model = psf_from_stars(exposure).psf
     elif model is not None:
         model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
-    return exposure.replace(psf=model)
+    used = {"extension": wanted, **more, "psf": None if given_psf is None else words_of_psf(given_psf)}
+    used |= {"mask_planes": mask_planes, "format": format}
+    paths = [one for one in (*more.values(), given_psf, mask_planes) if isinstance(one, str | os.PathLike)]
+    return exposure.replace(psf=model, history=History().then("read", used, files=[file, *paths]))
 
 
 def exposures_in(path: PathLike) -> list[str]:

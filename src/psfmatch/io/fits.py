@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from psfmatch.errors import FormatError, PsfMatchError
 from psfmatch.io.files import existing_file
 
-__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet"]
+__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet", "write_hdus"]
 
 DAMAGE = r"(?s).*(truncated|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
 _FILTERS = threading.RLock()
 BLOCK = 2880
+SUM = "of the bytes of this HDU"
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
@@ -191,3 +192,17 @@ def _is_mapped(array: Any) -> bool:
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """The array in the machine's byte order (a view where it is so already)."""
     return np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def write_hdus(hdus: list[Any], out: IO[bytes]) -> None:
+    """With their checksums, which know no time: the same content makes the same file."""
+    every = fits.HDUList(hdus)
+    every.update_extend()
+    if any(isinstance(hdu, fits.CompImageHDU) for hdu in hdus):
+        packed = io.BytesIO()
+        every.writeto(packed)
+        packed.seek(0)
+        every = fits.open(packed, memmap=False, disable_image_compression=True)
+    for hdu in every:
+        hdu.add_checksum(when=SUM)
+    every.writeto(out)

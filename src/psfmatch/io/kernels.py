@@ -25,10 +25,12 @@ from psfmatch.errors import FormatError, InputError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, split_extension
-from psfmatch.io.fits import native, open_fits
+from psfmatch.io.fits import native, open_fits, write_hdus
 from psfmatch.io.headers import box_cards, put_cards
+from psfmatch.io.provenance import provenance_hdu
 from psfmatch.io.regions import LABELS, labels_hdu, read_regions
 from psfmatch.kernel import MatchingKernel
+from psfmatch.provenance import History, release
 from psfmatch.quality import Quality
 from psfmatch.regions import RegionsKernel
 
@@ -51,14 +53,8 @@ __all__ = [
 
 def primary_hdu(extensions: int) -> fits.PrimaryHDU:
     """The first HDU of every file of ours."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("psfmatch")
-    except PackageNotFoundError:
-        release = "unknown"
     primary = fits.PrimaryHDU()
-    primary.header["PSFMATCH"] = (release, "version of psfmatch that wrote this file")
+    primary.header["PSFMATCH"] = (release(), "version of psfmatch that wrote this file")
     primary.header["NEXTEND"] = (extensions, "number of extensions")
     return primary
 
@@ -109,7 +105,9 @@ def kernel_hdus(kernel: MatchingKernel | RegionsKernel) -> list[Any]:
     return [labels_hdu(kernel.regions), *(hdu for pair in pairs for hdu in pair)]
 
 
-def write_kernel(kernel: MatchingKernel | RegionsKernel, path: PathLike, *, overwrite: bool = False) -> None:
+def write_kernel(
+    kernel: MatchingKernel | RegionsKernel, path: PathLike, *, overwrite: bool = False, history: History | None = None
+) -> None:
     """Write a matching kernel to a FITS file, from which `read_kernel` reads it to the last bit.
 
     Parameters
@@ -120,6 +118,8 @@ def write_kernel(kernel: MatchingKernel | RegionsKernel, path: PathLike, *, over
         Ends in ``.fits`` or ``.fits.gz``.  For the layout see `psfmatch.io.kernels`.
     overwrite : bool
         Replace the file where it exists.
+    history : History, optional
+        What it was made from and how, for the table PROVENANCE.
 
     Raises
     ------
@@ -131,8 +131,8 @@ def write_kernel(kernel: MatchingKernel | RegionsKernel, path: PathLike, *, over
     target = Path(path)
     fits_suffix(target)
     with atomic_output(target, overwrite=overwrite) as out:
-        hdus = kernel_hdus(kernel)
-        fits.HDUList([primary_hdu(len(hdus)), *hdus]).writeto(out, checksum=True)
+        hdus = [*kernel_hdus(kernel), provenance_hdu(history or History())]
+        write_hdus([primary_hdu(len(hdus)), *hdus], out)
 
 
 def read_kernel(path: PathLike) -> MatchingKernel | RegionsKernel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_lsst_images"]
 
+PROVENANCE = "psfmatch_provenance"
 SUFFIXES = (".fits", ".json", ".h5")
 
 
@@ -25,6 +27,9 @@ def write_lsst_images(
     exposure: Exposure, path: PathLike, *, like: VisitImage | PathLike | None = None, overwrite: bool = False
 ) -> None:
     """Write an exposure as an image of ``lsst.images``, which that package and `read_exposure` read.
+
+    How it came to be stands in its metadata, as JSON under the name ``psfmatch_provenance``: what
+    ``exposure.history.provenance().as_dict()`` gives.
 
     Parameters
     ----------
@@ -63,7 +68,9 @@ def write_lsst_images(
         ) from error
     with atomic_output(target, overwrite=overwrite) as out, tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / target.name
-        write_archive(_image(exposure, like), file)
+        image = _image(exposure, like)
+        image.metadata[PROVENANCE] = json.dumps(exposure.history.provenance().as_dict())
+        write_archive(image, file)
         with open(file, "rb") as written:
             shutil.copyfileobj(written, out)
 

@@ -21,6 +21,7 @@ CELLS,             of a match: what the kernel was solved from, see `psfmatch.io
 CELLS_SCIENCE,
 CELLS_TARGET,
 STATISTICS
+PROVENANCE         how the file came to be, see `psfmatch.io.provenance`
 =================  =================================================================================================
 
 Every HDU has CHECKSUM and DATASUM.  ``.fits.gz`` compresses the whole file, ``.fits.fz`` the three planes by tiles;
@@ -47,11 +48,13 @@ from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.io.cells import cell_hdus, statistics_hdus
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
-from psfmatch.io.fits import BLOCK
+from psfmatch.io.fits import BLOCK, SUM, write_hdus
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, kernel_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
+from psfmatch.io.provenance import provenance_hdu
 from psfmatch.io.regions import labels_hdu
 from psfmatch.machine import forget, is_mapped, timed
+from psfmatch.provenance import History
 from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
 from psfmatch.regions import RegionsPSF
 
@@ -62,7 +65,6 @@ __all__ = ["exposure_output", "layered_output", "matched_output", "write_exposur
 
 Extensions = Callable[[], list[Any]]
 MAPPED = ("u1", "i2", "i4", "i8")  # other integers are stored with an offset
-SUM = "of the bytes of this HDU"
 PIECE = 1 << 24
 
 
@@ -117,7 +119,7 @@ def write_matched(matched: Matched, path: PathLike, *, overwrite: bool = False) 
     _write(matched.exposure, path, lambda: _match_hdus(matched), summary_cards(matched), overwrite=overwrite)
 
 
-def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False) -> None:
+def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False, history: History | None = None) -> None:
     """Write a PSF model to a FITS file, from which `read_psf` reads it.
 
     Parameters
@@ -129,6 +131,8 @@ def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False) -> None:
         Ends in ``.fits``, ``.fits.gz`` or ``.fits.fz``.
     overwrite : bool
         Replace the file where it exists.
+    history : History, optional
+        What it was made from and how, for the table PROVENANCE.
 
     Raises
     ------
@@ -144,8 +148,9 @@ def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False) -> None:
     hdus = _model_hdus(psf, "PSF")
     if not hdus:
         raise InputError(f"{target}: a PSF of type {type(psf).__name__} cannot be stored; give stamps, or basis stamps")
+    hdus.append(provenance_hdu(history or History()))
     with atomic_output(target, overwrite=overwrite) as out:
-        fits.HDUList([primary_hdu(len(hdus)), *hdus]).writeto(out, checksum=True)
+        write_hdus([primary_hdu(len(hdus)), *hdus], out)
 
 
 @contextmanager
@@ -243,10 +248,10 @@ def _write(
     target = Path(path)
     tiles = fits_suffix(target) == ".fz"
     with atomic_output(target, overwrite=overwrite) as out:
-        more = extensions()
+        more = [*extensions(), provenance_hdu(exposure.history)]
         planes = _plane_hdus(exposure, tiles=tiles)
         primary = _primary(exposure, summary, len(planes) + len(more))
-        _write_hdus([primary, *planes, *more], out)
+        write_hdus([primary, *planes, *more], out)
 
 
 @contextmanager
@@ -257,7 +262,7 @@ def _filled(
     target = Path(path)
     suffix = fits_suffix(target)
     with atomic_output(target, overwrite=overwrite) as out:
-        more = extensions()
+        more = [*extensions(), provenance_hdu(template.history)]
         count = 2 if template.variance is None else 3
         primary = _primary(template, summary, count + len(layers) + len(more))
         mapped = all(p.dtype.newbyteorder("=") in MAPPED for p in (template.mask.array, *layers.values()))
@@ -275,14 +280,14 @@ def _filled(
             )
             tiles = suffix == ".fz"
             hdus = _plane_hdus(exposure, tiles=tiles) + _layer_hdus(exposure, filled, tiles=tiles)
-            _write_hdus([primary, *hdus, *more], out)
+            write_hdus([primary, *hdus, *more], out)
 
 
 @contextmanager
 def _mapped(out: IO[bytes], primary: Any, planes: list[Any], more: list[Any]) -> Iterator[list[NDArray[Any]]]:
     """The file with all that is known beforehand, and its planes; their headers, which hold checksums, come last."""
     buffer = io.BytesIO()
-    _write_hdus([primary, *more], buffer)
+    write_hdus([primary, *more], buffer)
     known, first = buffer.getvalue(), len(primary.header.tostring())
     starts, arrays, end = [], [], first
     sizes = [(_header_size(hdu), -(-hdu.size // BLOCK) * BLOCK) for hdu in planes]
@@ -305,17 +310,6 @@ def _mapped(out: IO[bytes], primary: Any, planes: list[Any], more: list[Any]) ->
     for start, block in blocks.items():
         out.seek(start)
         out.write(block)
-
-
-def _write_hdus(hdus: list[Any], out: IO[bytes]) -> None:
-    """With their checksums, which know no time: the same content makes the same file."""
-    every = fits.HDUList(hdus)
-    tiles = any(isinstance(hdu, fits.CompImageHDU) for hdu in hdus)  # known when they are compressed
-    if not tiles:
-        every.update_extend()
-        for hdu in every:
-            hdu.add_checksum(when=SUM)
-    every.writeto(out, checksum=tiles)
 
 
 class _PlaneHDU(fits.ImageHDU):  # type: ignore[misc]

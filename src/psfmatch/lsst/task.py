@@ -157,7 +157,10 @@ class ModelPsfMatchTask(Task):
                     "with the kernel scaled to unit sum; with doNormalize=False the flux is scaled",
                     kernelSum,
                 )
-        matched = convolved.replace(psf=built.referencePsfModel)
+        history = exposure.history.then(
+            type(self).__name__, {"config": self.kConfig.toDict(), "kernelSum": float(kernelSum)}
+        )
+        matched = convolved.replace(psf=built.referencePsfModel, history=history)
         quality = measured_quality(fit.spatialSolution, exposure.psf, built.referencePsfModel, exposure.box, kernelSum)
         self.log.info("matched: %r", quality)
         result = Matched(matched, kernel, quality, fit.spatialSolution)

@@ -14,6 +14,7 @@ from psfmatch.errors import InputError, PSFError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box, Position
 from psfmatch.moments import fwhm
+from psfmatch.provenance import History
 from psfmatch.psf import PSF
 from psfmatch.regions import Regions, RegionsPSF, alone, assembled
 from psfmatch.warp.grid import Grid, outline
@@ -89,7 +90,8 @@ def warp(
     interpolation = Kaiser() if interpolation is None else interpolation
     if isinstance(exposure.psf, RegionsPSF):
         psf = _regions_on(exposure.psf, transform, region, box)
-        return _by_regions(exposure.replace(mask=mask), grid, wcs, psf, box, interpolation)
+        done = _by_regions(exposure.replace(mask=mask), grid, wcs, psf, box, interpolation)
+        return done.replace(history=_warped(exposure.history, grid, interpolation))
     source = Source(exposure, mask, interpolation)
     out = source.outputs(box.shape)
     if region is not None:
@@ -99,8 +101,12 @@ def warp(
                 source.fill(out, surface, block, box)
     return exposure.replace(
         image=out.image, variance=out.variance, mask=Mask(out.mask, mask.planes), box=box, wcs=wcs,
-        psf=_warped_psf(exposure, transform),
+        psf=_warped_psf(exposure, transform), history=_warped(exposure.history, grid, interpolation),
     )  # fmt: skip
+
+
+def _warped(history: History, grid: Grid, interpolation: Interpolation) -> History:
+    return history.then("warp", {"shape": grid.shape, "interpolation": interpolation})
 
 
 def _by_regions(
