@@ -253,7 +253,9 @@ class Exposure:
         Its history has a step more, ``replace``, unless a history is given or nothing is changed that it tells.
         """
         new = dataclasses.replace(self, **changes)
-        said = {str(name): _changed(new, name) for name in ("image", "variance", "mask", "psf", "wcs") if name in changes}
+        said = {
+            str(name): _changed(new, name) for name in ("image", "variance", "mask", "psf", "wcs") if name in changes
+        }
         if said and "history" not in changes:
             object.__setattr__(new, "history", self.history.then("replace", said))
         return new

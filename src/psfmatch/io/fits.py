@@ -201,8 +201,20 @@ def write_hdus(hdus: list[Any], out: IO[bytes]) -> None:
     if any(isinstance(hdu, fits.CompImageHDU) for hdu in hdus):
         packed = io.BytesIO()
         every.writeto(packed)
-        packed.seek(0)
-        every = fits.open(packed, memmap=False, disable_image_compression=True)
+        every = fits.open(io.BytesIO(_without_times(packed.getvalue())), memmap=False, disable_image_compression=True)
     for hdu in every:
         hdu.add_checksum(when=SUM)
     every.writeto(out)
+
+
+def _without_times(packed: bytes) -> bytes:
+    """A file of tiles without the time that gzip puts into each: bytes 4 to 8."""
+    content = bytearray(packed)
+    with fits.open(io.BytesIO(packed), memmap=False, disable_image_compression=True) as hdus:
+        for hdu in hdus:
+            if hdu.header.get("ZCMPTYPE", "").startswith("GZIP"):
+                heap = hdu.fileinfo()["datLoc"] + hdu.header["NAXIS1"] * hdu.header["NAXIS2"]
+                for size, offset in hdu.data.view(np.ndarray)["COMPRESSED_DATA"]:
+                    if size:
+                        content[heap + offset + 4 : heap + offset + 8] = bytes(4)
+    return bytes(content)
