@@ -118,7 +118,7 @@ def measured(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def _values(image: np.ndarray) -> list[float]:
-    """Of the finite pixels: the sum, one of them, and a weighted sum that every shift and every swap of the axes changes."""
+    """Of the finite pixels: the sum, one of them, and a weighted sum that any shift or swap of the axes changes."""
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     finite = np.where(np.isfinite(image), image, 0.0).astype(float)
     return [float(finite.sum()), float(finite[5, 7]), float(((x + 3.1 * y) * finite).sum())]
@@ -145,7 +145,8 @@ def _of_match(path: Path) -> dict[str, object]:
     return _of_kernel(path) | {
         "outcome": outcome, "worst": quality.worst, "median": quality.median, "positions": len(quality),
         "notes": {k: v for k, v in notes.items() if isinstance(v, str | int | float) and v == v}, "cells": len(cells),
-        "science": _values(cells.science[0]), "cell shape": list(cells.cell_shape), "fwhm": [width for width in cells.fwhm if width == width],
+        "science": _values(cells.science[0]), "cell shape": list(cells.cell_shape),
+        "fwhm": [width for width in cells.fwhm if width == width],
         "message": again.solution.message,
     }  # fmt: skip
 

@@ -119,7 +119,8 @@ def _print_kernel(console: Console, report: KernelReport) -> None:
         ky, kx = one["shape"]
         console.line(
             f"{report.name}{f', region {label}' * bool(label)}: a matching kernel of {kx} x {ky} px, "
-            f"{one['terms']} terms ({one['variation']}, order {one['order']}); sum {one['sum']:.6g}, noise gain {one['noise_gain']:.4g}"
+            f"{one['terms']} terms ({one['variation']}, order {one['order']}); sum {one['sum']:.6g}, "
+            f"noise gain {one['noise_gain']:.4g}"
         )
 
 
