@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from click.testing import CliRunner
+from scipy.integrate import trapezoid
 from scipy.optimize import brentq
 
 import psfmatch
@@ -44,10 +45,10 @@ def least_gain(science, target):
 
     def excess(log_weight):
         left = (np.exp(log_weight) * t / (s * s + np.exp(log_weight))) ** 2
-        return np.trapezoid(left * f, f) / np.trapezoid(t * t * f, f) - TOLERANCE**2
+        return trapezoid(left * f, f) / trapezoid(t * t * f, f) - TOLERANCE**2
 
     k = s * t / (s * s + np.exp(brentq(excess, -40, 5)))
-    return 2 * np.pi * np.trapezoid(k * k * f, f)
+    return 2 * np.pi * trapezoid(k * k * f, f)
 
 
 def test_the_broadest_circle_decides():
