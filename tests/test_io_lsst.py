@@ -12,7 +12,7 @@ from lsst_files import CONTEXT, CUBE, archive, blob, kernel, lanczos5, point, ps
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
-from psfmatch.io import check_psf_format, psf_formats, read_exposure, read_psf, write_lsst_images
+from psfmatch.io import check_psf_format, psf_formats, read_exposure, read_psf, write_exposure, write_lsst_images
 from psfmatch.psf import GaussianPSF
 
 VISIT = Path(__file__).parent / "data" / "lsst_images" / "visit_image-1.0.0-dp1.json"
@@ -293,6 +293,9 @@ def test_what_the_package_writes_is_read_without_it(tmp_path, suffix):
     for name in given.mask.planes:
         np.testing.assert_array_equal(again.mask.any_of(name), given.mask.any_of(name))
     assert (again.box, again.unit) == (given.box, "nJy")
+    assert json.loads(again.meta["psfmatch_provenance"]) == given.history.provenance().as_dict()
+    write_exposure(again, tmp_path / "ours.fits")
+    assert "psfmatch_provenance" not in {name.lower() for name in read_exposure(tmp_path / "ours.fits").meta}
 
 
 def test_a_visit_image_is_written_like_another(tmp_path):
