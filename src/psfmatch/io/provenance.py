@@ -40,7 +40,18 @@ COLUMNS = ("KIND", "NAME", "VALUE")
 
 
 def provenance_hdu(history: History) -> fits.BinTableHDU:
-    """The table of a history, which `read_provenance` reads; for it the files are read, to make their checksums."""
+    """The table of a history, which `read_provenance` reads.
+
+    Parameters
+    ----------
+    history : History
+        Its files are read, to make their checksums.
+
+    Returns
+    -------
+    astropy.io.fits.BinTableHDU
+        To follow the other HDUs of a file.
+    """
     from astropy.io import fits
 
     made = history.provenance()
