@@ -13,9 +13,14 @@ from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
 from psfmatch.geometry import Box, FloatArray, Position, frozen, odd_shape, resized
 from psfmatch.moments import fwhm as profile_fwhm
 from psfmatch.moments import moments_fwhm
-from psfmatch.psf import PSF
+from psfmatch.psf import PSF, BasisPSF
 
-__all__ = ["Candidate", "SpatialCellSet", "cell_positions", "check_smooth", "sample_at", "sample_cells"]
+__all__ = [
+    "Candidate", "SpatialCellSet", "cell_positions", "check_field", "check_smooth", "sample_at", "sample_cells"
+]  # fmt: skip
+
+BEYOND = 0.25
+"""How far beyond the positions that a model was made for it is trusted, in units of the range that they span."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,26 @@ def check_smooth(science: PSF, target: PSF) -> None:
                 f"the {name} PSF jumps at the borders of regions, which no one kernel can follow; "
                 "give an exposure that has it to psfmatch.match, with a target that does not jump"
             )
+
+
+def check_field(name: str, psf: PSF, box: Box) -> None:
+    """Say so where a varying model is used far from the positions that it was made for."""
+    field = psf.field
+    if field is None or psf.constant or (isinstance(psf, BasisPSF) and psf.weights.order == 0):
+        return
+    spans = (
+        ("x", field.x0, field.x1 - 1, box.x0, box.x1 - 1), ("y", field.y0, field.y1 - 1, box.y0, box.y1 - 1)
+    )  # fmt: skip
+    far = [s for s in spans if s[2] > s[1] and max(s[1] - s[3], s[4] - s[2]) > BEYOND * (s[2] - s[1])]
+    if far:
+        made, used = (", ".join(f"{s[0]} = {s[k]} to {s[k + 1]}" for s in far) for k in (1, 3))
+        warnings.warn(
+            f"the {name} PSF was made for {made} and is used over {used}, where it is extrapolated: is it the model of "
+            "this frame? One that was made on a larger or another frame counts its pixels there (Exposure(box=) says "
+            "where a cut-out lies)",
+            PsfMatchWarning,
+            stacklevel=4,
+        )
 
 
 def sample_cells(

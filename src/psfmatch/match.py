@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from psfmatch.cells import check_smooth
+from psfmatch.cells import check_field, check_smooth
 from psfmatch.convolve import Convolver, convolve, convolved
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
@@ -292,6 +292,7 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
                 PsfMatchWarning,
                 stacklevel=3,
             )
+        check_field(name, psf, box)
     solution = (FreeForm() if solver is None else solver).solution(science, target, box, kernel_sum=kernel_sum)
     cells = solution.cells
     if cells.skipped:

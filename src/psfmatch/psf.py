@@ -37,6 +37,8 @@ __all__ = [
 
 Sampling = Literal["integrated", "center"]
 MAX_OFFSET = 2.0
+FLAT, SMALL = 0.9, 15
+"""The share of bright pixels at which a stamp is no PSF; pixels along a side within which nobody can tell."""
 LARGEST_STAMP = 4001
 
 
@@ -108,8 +110,8 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
     Raises
     ------
     PSFError
-        If it is not a two-dimensional image of odd size, or holds NaN or infinities, or nothing but zeros, or its
-        core lies more than 2 px from the central pixel.
+        If it is not a two-dimensional image of odd size, or holds NaN or infinities, or nothing but zeros, or is flat,
+        or its core lies more than 2 px from the central pixel.
     """
     image = np.asarray(stamp)
     if image.ndim != 2:
@@ -128,6 +130,11 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
     if image.max() <= 0 or image.sum() <= 0:
         raise PSFError(f"{what} has no positive flux (sum {image.sum():.3g}, maximum {image.max():.3g})")
     core = np.where(image > 0.2 * image.max(), image, 0.0)
+    if np.count_nonzero(core) > FLAT * max(image.size, SMALL**2):
+        raise PSFError(
+            f"{what} is flat: {100 * np.count_nonzero(core) / image.size:.0f} % of its pixels are brighter than a fifth "
+            "of the brightest; subtract its background (is it a PSF, and not an image of the sky?)"
+        )
     dy, dx = (
         float((core * (np.arange(n) - n // 2).reshape(s)).sum() / core.sum())
         for n, s in zip(image.shape, ((-1, 1), (1, -1)), strict=True)

@@ -98,6 +98,8 @@ def target(
     words = target_words(found)
     arcsec = None if scale is None else target_words(found, pixel_scale=scale)
     _print_costs(console, costs)
+    if not all(cost.reached for cost in costs):
+        console.line("* above the tolerance or the noise limit; it is used all the same")
     without = _outlier(costs)
     if without is not None:
         console.line(

@@ -29,12 +29,12 @@ from psfmatch.warp import Grid, WarpedPSF
 __all__ = ["GridLike", "TargetLike", "grid_of", "history_of", "method_of", "requested", "target_of"]
 
 TargetLike = PSF | ArrayLike | str | PathLike[str] | Callable[[Mapping[str, PSF]], PSF]
-"""A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs."""
+"""A model, a stamp (sy, sx), words or a file; or a function that finds one for the PSFs of all inputs, by name, as they
+are on the grid."""
 GridLike = Grid | Mapping[str, Any] | str | PathLike[str] | Callable[[Sequence[Exposure]], Grid]
 """A grid, a header, a file with one; or a function that makes one for the exposures."""
 
 METHODS: dict[str, Callable[[], CombineMethod]] = {"mean": Mean, "median": Median, "clipped-mean": ClippedMean}
-VIEWS = ((0.0, 0.0), (-0.4, -0.4), (-0.4, 0.4), (0.4, -0.4), (0.4, 0.4))
 MODELS = {model.__name__: model for model in (DoubleGaussianPSF, GaussianPSF, MoffatPSF)}
 
 
@@ -85,17 +85,17 @@ def target_of(
     if known is not None:
         return known
     say("searching the target")
-    views: dict[str, PSF] = {}
+    seen: dict[str, PSF] = {}
     for k, exposure in opened.items():
         transform = transform_to(exposure, grid)
         box = covered(exposure, transform, grid)
         if box is None or exposure.psf is None:
             continue
-        seen = WarpedPSF(exposure.psf, transform, at=box.center)
-        for n, (dy, dx) in enumerate(VIEWS[:1] if exposure.psf.constant else VIEWS):
-            x, y = box.center.x + dx * box.shape[1], box.center.y + dy * box.shape[0]
-            views[f"{inputs[k].label or k} ({n})"] = ImagePSF(seen.stamps(x=x, y=y)[0])
-    found = search(views)
+        name, psf = inputs[k].label, WarpedPSF(exposure.psf, transform, at=box.center, field=box)
+        seen[f"{name} (input {k + 1})" if name in seen else name] = (
+            ImagePSF(psf.stamps(x=box.center.x, y=box.center.y)[0]) if exposure.psf.constant else psf
+        )
+    found = search(seen)
     if store is not None:
         _keep_target(store, found, sorted(opened))
     return found

@@ -188,7 +188,8 @@ def _bits(name: str, planes: Mapping[int, str]) -> MaskConvention:
     return MaskConvention(name, "bits", planes)
 
 
-# https://jwst-pipeline.readthedocs.io (references, data quality flags); roman_datamodels.dqflags
+# https://jwst-pipeline.readthedocs.io/en/latest/jwst/references_general/references_general.html, and
+# roman_datamodels.dqflags
 STSCI = {
     0: "BAD", 1: "SAT", 2: "JUMP_DET", 3: "DROPOUT", 5: "PERSISTENCE", 6: "AD_FLOOR", 8: "UNRELIABLE_ERROR",
     9: "NON_SCIENCE", 10: "DEAD", 11: "HOT", 12: "WARM", 13: "LOW_QE", 15: "TELEGRAPH", 16: "NONLINEAR",

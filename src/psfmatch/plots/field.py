@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["cells", "kernel_field", "psf_field", "quality_field"]
 
 MOST = 100
+SPREAD, ALIKE = 0.1, 0.02
+"""Of values about their median: what the colours span at least; what is no difference worth a word."""
 
 
 def _height(box: Box, panels: float, extra: float) -> float:
@@ -169,6 +171,8 @@ def _kernel_ticks(peak: float) -> list[float]:
 def quality_field(matched: Matched) -> Figure:
     """Residual and encircled-energy error where they were measured, between the candidates.
 
+    The colours span the values, and at least 10 % of their median to either side, so that what is alike looks alike.
+
     Parameters
     ----------
     matched : Matched
@@ -179,17 +183,19 @@ def quality_field(matched: Matched) -> Figure:
     names = (("residual", "residual, norm2(K*S - T) / norm2(T)"), ("ee_error", "largest EE error"))
     for ax, (name, words) in zip(axes, names, strict=True):
         values = getattr(quality, name)
+        middle, worst = float(np.median(values)), int(np.argmax(values))
+        alike = float(np.ptp(values)) <= ALIKE * middle
         dots = ax.scatter(
             quality.x, quality.y, c=values, s=60, marker="s", cmap="cividis", edgecolors="0.2", linewidths=0.4,
-            vmin=0.0, vmax=max(float(values.max()), 1e-12),
-        )  # fmt: skip
-        worst = int(np.argmax(values))
-        ax.plot(
-            quality.x[worst], quality.y[worst], "s", ms=12, mfc="none", mec=BEFORE, mew=1.2,
-            label=f"worst, {values[worst]:.2g}",
+            vmin=max(0.0, min(float(values.min()), (1.0 - SPREAD) * middle)),
+            vmax=max(float(values.max()), (1.0 + SPREAD) * middle, 1e-12),
         )  # fmt: skip
         frame(ax, box, y=ax is axes[0])
-        ax.set_title(f"{words}\nmedian {np.median(values):.2g}, worst {values[worst]:.2g} (boxed)")
+        if alike:
+            ax.set_title(f"{words}\n{middle:.2g} everywhere")
+        else:
+            ax.plot(quality.x[worst], quality.y[worst], "s", ms=12, mfc="none", mec=BEFORE, mew=1.2)
+            ax.set_title(f"{words}\nmedian {middle:.2g}, worst {values[worst]:.2g} (boxed)")
         colour_bar(figure, dots, ax, "")
     return figure
 

@@ -25,6 +25,7 @@ from psfmatch.plots.style import (
     new_figure,
     panel,
     plain_log,
+    round_down,
     style,
 )  # fmt: skip
 from psfmatch.solve import Frontier
@@ -44,7 +45,8 @@ def kernel_basis(matched: Matched) -> Figure:
     """The basis images of the kernel, and under each the map of its weight over the field; the strongest 12 terms.
 
     Each basis image is in an asinh stretch, its largest pixel scaled to 1; the weights, whose range is said under each
-    map, have the factor in them.
+    map, have the factor in them.  A kernel that does not vary has no basis to speak of: it is shown, and cut along both
+    axes.
 
     Parameters
     ----------
@@ -52,6 +54,8 @@ def kernel_basis(matched: Matched) -> Figure:
     """
     kernel = matched.solution.kernel
     box = kernel.box
+    if kernel.weights.coefficients.shape[1] == 1:
+        return _one_kernel(kernel.stamps(x=box.center.x, y=box.center.y)[0])
     x, y = (np.linspace(low, high - 1, 48) for low, high in ((box.x0, box.x1), (box.y0, box.y1)))
     maps = kernel.weights.on_grid(x=x, y=y).reshape(kernel.weights.n, y.size, x.size)
     powers = (maps**2).mean(axis=(1, 2)) * (kernel.basis**2).sum(axis=(1, 2))
@@ -75,6 +79,31 @@ def kernel_basis(matched: Matched) -> Figure:
     colour_bar(figure, image, grid[0, : len(order)].tolist(), "image / peak, asinh", ticks=(-1, -0.1, 0, 0.1, 1))
     rest = f" (the strongest {len(order)} of {len(powers)})" if len(order) < len(powers) else ""
     figure.suptitle(f"basis images, their share of the power, and their weights{rest}", fontsize=8)
+    return figure
+
+
+def _one_kernel(stamp: FloatArray) -> Figure:
+    """A kernel that is the same everywhere: its image, and its values on the two lines through its origin."""
+    figure = new_figure(2.6, 0.75 * WIDTH)
+    left, right = figure.subplots(1, 2, width_ratios=[1.0, 1.25])
+    top = float(np.abs(stamp).max())
+    image = panel(left, stamp, norm=asinh_norm(top), signed=True)
+    left.set(xlabel="x [px]", ylabel="y [px]", title="asinh stretch")
+    colour_bar(figure, image, left, "kernel", ticks=(-round_down(top), 0.0, round_down(top)))
+    (ny, nx), (cy, cx) = stamp.shape, (n // 2 for n in stamp.shape)
+    right.plot(np.arange(nx) - cx, stamp[cy], "o-", ms=2.5, color=AFTER, label="along x")
+    right.plot(np.arange(ny) - cy, stamp[:, cx], "s--", ms=2.5, color=BEFORE, label="along y")
+    right.axhline(0.0, color=LIGHT, lw=0.8, zorder=0)
+    right.set(xlabel="offset [px]", title="through its origin", ylim=(min(0.0, 1.1 * float(stamp.min())), 1.35 * top))
+    right.legend(loc="upper center", ncols=2)
+    right.grid()
+    right.spines[["top", "right"]].set_visible(False)
+    negative = float(np.abs(stamp[stamp < 0]).sum())
+    figure.suptitle(
+        f"one kernel for the whole field, {nx} x {ny} px: sum {stamp.sum():.4f}, noise gain {(stamp**2).sum():.3g}, "
+        f"negative flux {negative:.2g}",
+        fontsize=8,
+    )
     return figure
 
 

@@ -100,7 +100,7 @@ def _round_half(half: float) -> int:
 
 def colour_bar(
     figure: Figure, mappable: ScalarMappable, axes: Any, text: str, *, ticks: Sequence[float] | None = None,
-    where: str = "right",
+    where: str = "right", extend: str = "neither",
 ) -> None:  # fmt: skip
     """A bar that says what the colours mean, in units; of one panel, or of a list of them."""
     if isinstance(axes, list):
@@ -108,8 +108,9 @@ def colour_bar(
     else:  # as long as the panel is
         place = (1.03, 0.0, 0.05, 1.0) if where == "right" else (0.0, BELOW, 1.0, 0.05)
         bar = figure.colorbar(
-            mappable, cax=axes.inset_axes(place), orientation="vertical" if where == "right" else "horizontal"
-        )
+            mappable, cax=axes.inset_axes(place), orientation="vertical" if where == "right" else "horizontal",
+            extend=extend,
+        )  # fmt: skip
     bar.set_label(text)
     bar.outline.set_linewidth(0.5)
     if ticks is not None:

@@ -232,7 +232,7 @@ def _area(target: PSF, side: int) -> float:
 
 @dataclass(frozen=True)
 class _Trial:
-    """What the default solver makes of one view; ``excess`` is above 1 where a limit is broken."""
+    """What the default solver makes of one view; ``excess`` is above 1 where a limit is broken, ``limit`` says why."""
 
     residual: float
     gain: float
@@ -240,6 +240,7 @@ class _Trial:
     size: int
     outcome: Outcome
     excess: float
+    limit: str
 
 
 def _tried(view: View, target: PSF, limits: Limits) -> _Trial:
@@ -253,14 +254,15 @@ def _tried(view: View, target: PSF, limits: Limits) -> _Trial:
     gain, amplification = float((kernel**2).sum()), float(transform.max() / transform[0, 0])
     share = VARYING_SHARE if view.varying else 1.0
     excess = max(residual / (share * limits.tolerance), gain / limits.gain)
-    return _Trial(residual, gain, amplification, max(kernel.shape), solution.outcome, excess)
+    limit = str(solution.statistics.get("advice", "")).partition("what limits it is ")[2].partition(". ")[0].rstrip(".")
+    return _Trial(residual, gain, amplification, max(kernel.shape), solution.outcome, excess, limit)
 
 
 def _confirmed(ladder: Ladder, step: int, views: Sequence[View], limits: Limits) -> PSF:
     """The first target from a step on that the solver reaches from every input that it can at all."""
     last = step + round(float(np.log(ENLARGED) / np.log(STEP)))
     trials = [_tried(view, ladder.at(last), limits) for view in views]
-    beyond = {view.name for view, trial in zip(views, trials, strict=True) if trial.excess > 1.0}
+    beyond = {view.name: trial.limit for view, trial in zip(views, trials, strict=True) if trial.excess > 1.0}
     hardest = sorted(zip(trials, views, strict=True), key=lambda pair: -pair[0].excess)
     queue = [view for _, view in hardest if view.name not in beyond]
     low, high = step - 1, last
@@ -274,9 +276,10 @@ def _confirmed(ladder: Ladder, step: int, views: Sequence[View], limits: Limits)
             queue.sort(key=lambda view: view is not failed)
     if beyond:
         warnings.warn(
-            f"a residual of {limits.tolerance:g} is not reached from {', '.join(sorted(beyond))}, nor would it be if "
-            f"the target were {100 * (ENLARGED - 1):.0f} % wider: their PSF stamps are too small or too "
-            "noisy, or their frames too small for larger kernels. Raise the tolerance, or leave them out",
+            f"a residual of {limits.tolerance:g} is not reached, nor would it be if the target were "
+            f"{100 * (ENLARGED - 1):.0f} % wider, from "
+            + ", ".join(f"{name} (what limits it is {why})" if why else name for name, why in sorted(beyond.items()))
+            + ". Raise the tolerance, or leave them out",
             PsfMatchWarning,
             stacklevel=3,
         )

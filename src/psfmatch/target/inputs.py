@@ -143,7 +143,8 @@ def _view(name: str, psf: PSF, x: float, y: float, frame: Box) -> View:
     raw = check_stamp(psf.stamps(x=x, y=y)[0], f"the PSF at x={x:g}, y={y:g}")
     ny, nx = (int(MARGIN * n) // 2 * 2 + 1 for n in raw.shape)
     if psf.resizable:
-        return View(name, frame, psf, psf.stamps(x=x, y=y, shape=(ny, nx))[0], False, fwhm(raw))
+        stamp = psf.stamps(x=x, y=y, shape=(ny, nx))[0]
+        return View(name, frame, psf if psf.constant else ImagePSF(stamp), stamp, not psf.constant, fwhm(raw))
     noise = stamp_noise(raw)
     stamp = denoised(raw, noise) if noise > 0 else continued(raw, (ny, nx), measured=psf.measured)[0]
     return View(name, frame, ImagePSF(raw), stamp, not psf.constant, fwhm(stamp))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import PSFError
-from psfmatch.geometry import FloatArray, Position, as_positions, frozen
+from psfmatch.geometry import Box, FloatArray, Position, as_positions, frozen
 from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.warp.transform import Transform, determinants
 
@@ -53,11 +53,14 @@ class WarpedPSF(PSF):
         From the new frame to that of the model.
     at : Position, optional
         Where (y, x) in the new frame the size of the default stamps is found; default the transform's anchor.
+    field : Box, optional
+        The positions of the new frame at which it is meant to be used.
     """
 
     psf: PSF
     transform: Transform
     at: Position | None = None
+    field: Box | None = None
 
     @cached_property
     def shape(self) -> tuple[int, int]:

@@ -163,6 +163,14 @@ def chosen_image(source: FrameSource, names: Mapping[str, tuple[str, ...]] = NAM
     assert hdus is not None
     others = images_of(hdus, names)
     if not others:
+        from psfmatch.io.psf_formats.registry import recognised
+
+        model = recognised(source)
+        if model is not None:
+            raise FormatError(
+                f"{source.path}: is {model.title} and no image; give the image, and this file as its PSF (--psf, in "
+                "Python psf=)"
+            )
         every = ", ".join(hdu.name or "(no name)" for hdu in hdus)
         raise FormatError(f"{source.path}: holds no two-dimensional image (its HDUs: {every})")
     if len(others) > 1 and others[0].shape == others[1].shape:

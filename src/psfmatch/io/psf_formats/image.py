@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from typing import Any
 
 import numpy as np
 
-from psfmatch.errors import FormatError, PsfMatchWarning
+from psfmatch.errors import FormatError, PSFError, PsfMatchWarning
 from psfmatch.geometry import FloatArray
 from psfmatch.io.files import PathLike
 from psfmatch.io.fits import image_hdus, plane
@@ -24,6 +25,8 @@ __all__ = ["FORMAT", "believed", "psf_of_stamp", "stamp_hdu"]
 BELIEVED_SUMS = (0.5, 1.001)
 FAR = 2.0
 SAME_SCALE = 0.01
+LARGE = 101
+"""Pixels along a side from which on an image may well be that of a sky."""
 log = logging.getLogger("psfmatch.io")
 
 
@@ -51,7 +54,16 @@ def _read(source: PSFSource, options: PSFOptions) -> PSF:
     chosen, hdus = stamp_hdu(source), source.hdus
     assert hdus is not None
     image = np.asarray(plane(hdus, chosen), float)
-    return psf_of_stamp(image, pixel_scale_of(hdus, chosen), source, options)
+    try:
+        return psf_of_stamp(image, pixel_scale_of(hdus, chosen), source, options)
+    except PSFError as error:
+        if min(image.shape) < LARGE:
+            raise
+        reason, (ny, nx) = re.sub(r"^(the \w+ PSF[,:] )+", "", str(error)), image.shape
+        raise PSFError(
+            f"{source.name}: no PSF: {reason}. If these {nx} x {ny} px are a frame of the sky, give the file of its PSF "
+            "model; --psf stars makes a model from an image's own stars"
+        ) from error
 
 
 def psf_of_stamp(image: FloatArray, scale: float | None, source: PSFSource, options: PSFOptions) -> PSF:
@@ -63,14 +75,16 @@ def psf_of_stamp(image: FloatArray, scale: float | None, source: PSFSource, opti
     ratio = 1.0 if scale is None or options.pixel_scale is None else options.pixel_scale / scale
     other = abs(ratio - 1.0) > SAME_SCALE
     if _is_even(image) or other:
-        keep = believed(float(image.sum()), source.path, stacklevel=5)
         if other:
             log.info("%s: pixels of %.4g arcsec, brought to those of %.4g", source.path, scale, options.pixel_scale)
-        stamp = Stamp(image, 1.0, normalize=not keep)
-        return paired(Stamp(GaussianPSF(fwhm=2.0), ratio), stamp).target
-    psf = ImagePSF(image)
-    keep = believed(float(psf.image.sum()), source.path, stacklevel=5)
-    return psf if keep else ImagePSF(psf.image, normalize=True)
+        total = float(image.sum())
+        stamp = Stamp(image, 1.0, normalize=not BELIEVED_SUMS[0] <= total <= BELIEVED_SUMS[1])
+        psf = paired(Stamp(GaussianPSF(fwhm=2.0), ratio), stamp).target
+        believed(total, source.path, stacklevel=5)
+        return psf
+    plain = ImagePSF(image)
+    keep = believed(float(plain.image.sum()), source.path, stacklevel=5)
+    return plain if keep else ImagePSF(plain.image, normalize=True)
 
 
 def _is_even(image: FloatArray) -> bool:
