@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import psfmatch
+from figures import faults
 from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.plots import check_figure
@@ -147,7 +148,12 @@ def test_real_frames(files):
 def test_figure_shows_what_was_found(right):
     figure = check_figure({"after": right})
     bright, growth, field, image = figure.axes[:4]
-    assert f"{100 * right.size.value:+.2f}" in bright.get_legend().get_texts()[0].get_text()
+    assert faults(figure) == []
+    (legend,) = figure.legends
+    assert f"{len(right)} stars, FWHM {100 * right.size.value:+.2f}" in legend.get_texts()[0].get_text()
+    outside = legend.get_window_extent()
+    assert not any(outside.overlaps(ax.get_window_extent()) for ax in (bright, growth))
+    assert len(bright.lines[0].get_xdata()) == len(right)
     assert growth.lines[0].get_ydata() == pytest.approx(100 * right.growth)
     assert field.get_xlim() == (right.box.x0 - 0.5, right.box.x1 - 0.5)
     assert image.images[0].get_array().shape[0] % 2 == 1

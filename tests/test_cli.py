@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import psfmatch
 from psfmatch.cli import main
+from psfmatch.cli.demo import demo_data
 from psfmatch.cli.options import object_of
 from psfmatch.cli.settings import CLASSES, FORMAT_HELP
 from psfmatch.io.exposures import FORMATS
@@ -107,7 +108,23 @@ def test_a_psfex_model_that_a_pattern_catches_is_left_out(run, image, tmp_path):
     assert result.exit_code == 0
     assert f"warning: {model}: a PSF model and no image; left out" in result.stderr
     assert (tmp_path / "out" / "frame-matched.fits").exists()
-    assert run("match", model, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "one.fits").exit_code == 2
+    alone = run("match", model, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "one.fits")
+    assert alone.exit_code == 2
+    assert alone.stderr == (
+        f"error: {model}: is a PSFEx model and no image; give the image, and this file as its PSF (--psf, in Python "
+        "psf=)\n"
+    )
+
+
+@pytest.mark.parametrize("frame", [p for p in sorted(demo_data().glob("*ooi*.fits.gz")) if "psfex" not in p.name])
+def test_a_frame_is_no_psf(run, image, tmp_path, frame):
+    """Those of real skies, even and odd, with their background."""
+    result = run("match", image, "--psf", frame, "-t", TARGET, "-o", tmp_path / "o.fits")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {image}: {frame}: no PSF: ")
+    assert result.stderr.count("\n") == 1
+    assert "are a frame of the sky, give the file of its PSF model; --psf stars makes" in result.stderr
+    assert isinstance(psfmatch.inspect_file(frame), psfmatch.FrameReport)
 
 
 def test_an_even_stamp_is_a_target(run, image, tmp_path):

@@ -330,6 +330,23 @@ def test_the_common_target_is_found(tmp_path):
     assert all(row.residual < 2e-3 for row in rows)
 
 
+def test_every_input_is_one_psf_in_the_search_for_a_target():
+    """Also two of one name, such as the same file of two nights; where it is used is known, and those are not lost."""
+    seen = {}
+
+    def search(psfs):
+        seen.update(psfs)
+        return psfmatch.common_target(psfs)
+
+    inputs = [CoaddInput(one(k), name) for k, name in ((0, "a"), (1, "a"), (2, "b"))]
+    plan = planned(inputs, target=search, grid=GRID, method=method_of("mean"), recipe=Recipe())
+    assert list(seen) == ["a", "a (input 2)", "b"]
+    for psf, ready in zip(seen.values(), plan.inputs, strict=True):
+        assert psf.field == ready.covers
+    widths = [psfmatch.moments.fwhm(p.stamps(x=p.field.center.x, y=p.field.center.y)[0]) for p in seen.values()]
+    assert plan.target.fwhm > max(widths) - 0.1
+
+
 def test_repaired_pixels_follow_the_surface():
     """A smooth surface and a star of 4 px, with holes of 2 x 3 px."""
     rows, columns = np.mgrid[:61, :47]

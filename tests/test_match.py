@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from astropy.wcs import WCS
@@ -5,12 +7,15 @@ from astropy.wcs import WCS
 from psfmatch import (
     FFT,
     AlardLupton,
+    BasisPSF,
     Box,
     Direct,
     Exposure,
+    Field,
     FreeForm,
     FunctionPSF,
     GaussianPSF,
+    GridPSF,
     ImagePSF,
     InputError,
     Mask,
@@ -20,6 +25,7 @@ from psfmatch import (
     PsfMatchWarning,
     match,
     matching_kernel,
+    planned_match,
 )
 from psfmatch.moments import fwhm, moments_fwhm
 
@@ -187,3 +193,34 @@ def test_masks_only_grow():
     assert (out & flags == flags).all()
     ky, kx = matched.kernel.shape
     assert (out & (1 << 20) != 0).sum() == ky * kx
+
+
+def gradient(field, terms):
+    """A PSF that broadens from left to right of the field it was made for."""
+    narrow, broad = (MoffatPSF(fwhm=w, beta=3.0).stamps(x=0, y=0, shape=(31, 31))[0] for w in (3.0, 3.3))
+    return BasisPSF(np.array([narrow, broad - narrow]), Field(np.array([[1.0, 0, 0], [0, 0.5, 0]])[:, :terms], field))
+
+
+@pytest.mark.parametrize(
+    ("science", "said"),
+    [
+        (gradient(Box(1000, -77, 1181, 186), 3), None),  # made for this frame
+        (gradient(Box(990, -60, 1150, 160), 3), None),  # by its stars, which do not fill it
+        (gradient(Box(0, 0, 4096, 2048), 3), None),  # and for a frame of which this is a part
+        (gradient(Box(0, -50, 181, 213), 3), "made for y = 0 to 180 and is used over y = 1000 to 1180"),
+        (gradient(Box(1000, 300, 1181, 420), 3), "made for x = 300 to 419 and is used over x = -77 to 185"),
+        (gradient(Box(0, 500, 90, 600), 3), "made for x = 500 to 599, y = 0 to 89 and is used over x = -77 to 185, y"),
+        (gradient(Box(0, 500, 90, 600), 1), None),  # it does not vary
+        (GridPSF(np.ones((3, 1, 1, 1)) * SCIENCE.stamps(x=0, y=0)[0], x=[500.0], y=[990.0, 1100.0, 1190.0]), None),
+        (GridPSF(np.ones((2, 2, 1, 1)) * SCIENCE.stamps(x=0, y=0)[0], x=[-70.0, 170.0], y=[0.0, 30.0]), "y = 0 to 30"),
+    ],
+)
+def test_a_model_of_another_frame_is_told(science, said):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        planned_match(Exposure(stars()[0], box=BOX, psf=science), TARGET, throw=False)
+    texts = [str(w.message) for w in caught if "was made for" in str(w.message)]
+    assert len(texts) == (said is not None)
+    if said:
+        assert texts[0].startswith("the science PSF was made for ")
+        assert said in texts[0]

@@ -96,6 +96,30 @@ def test_drawn_in_our_style_whatever_the_callers_is(matched):
     assert faults(figure) == []
 
 
+def test_what_is_alike_looks_alike_and_what_is_not_does_not(matched, constant):
+    """The colours span the values, but no noise is blown up to them."""
+    for found, everywhere in ((matched, False), (constant, True)):
+        for ax, name in zip(plots.quality_field(found).axes[:2], ("residual", "ee_error"), strict=True):
+            values, (dots,) = getattr(found.quality, name), ax.collections
+            low, high = dots.get_clim()
+            shades = dots.norm(values)
+            assert (low <= values.min()) and (high >= values.max())
+            assert ("everywhere" in ax.get_title()) == everywhere
+            assert bool(ax.lines) != everywhere  # the worst is boxed
+            assert np.ptp(shades) < 0.1 if everywhere else np.ptp(shades) > 0.5
+            assert high - low >= 0.19 * np.median(values)
+
+
+def test_a_kernel_that_does_not_vary_is_cut(constant):
+    kernel = constant.solution.kernel.stamps(x=10, y=20)[0]
+    figure = plots.kernel_basis(constant)
+    image, profile = figure.axes[:2]
+    np.testing.assert_array_equal(image.images[0].get_array(), kernel)
+    np.testing.assert_array_equal(profile.lines[0].get_ydata(), kernel[kernel.shape[0] // 2])
+    np.testing.assert_array_equal(profile.lines[1].get_ydata(), kernel[:, kernel.shape[1] // 2])
+    assert any(f"noise gain {(kernel**2).sum():.3g}" in words for words, _ in texts(figure))
+
+
 def test_psf_field_has_the_measured_widths(matched):
     left, right = plots.psf_field(matched).axes[:2]
     cells = matched.solution.cells

@@ -11,7 +11,7 @@ from scipy.integrate import trapezoid
 from scipy.optimize import brentq
 
 import psfmatch
-from psfmatch import BasisPSF, Box, Exposure, Field, GaussianPSF, GridPSF, ImagePSF, MoffatPSF
+from psfmatch import BasisPSF, Box, Exposure, Field, GaussianPSF, GridPSF, ImagePSF, MoffatPSF, Transform, WarpedPSF
 from psfmatch.cli import main
 from psfmatch.target import common_target, target_cost, target_width, target_words
 
@@ -234,3 +234,27 @@ def test_verb_with_images(run, tmp_path):
     assert result.exit_code == 2
     assert "later version" in result.stderr
     assert "give --psf" in run(images[0]).stderr
+
+
+def test_what_is_not_reached_is_named_once_with_its_limit():
+    """A small frame, of which all five places are judged, keeps the kernel small; the whole field does not."""
+    small = Exposure(np.ones((150, 170)), psf=varying())
+    with pytest.warns(psfmatch.PsfMatchWarning, match="is not reached, nor would it be") as caught:
+        common_target({"large": varying(), "small": small, "dot": GaussianPSF(fwhm=3.0)}, family="gaussian")
+    (said,) = [str(w.message) for w in caught if "is not reached" in str(w.message)]
+    assert said.count("small") == 1
+    assert "small (what limits it is the frame, 150 px wide, for a kernel of " in said
+    assert "large" not in said
+
+
+def test_a_profile_that_varies_is_judged_where_it_is():
+    """An analytic model seen through a mapping that stretches it from left to right: no stamp, and not constant."""
+    def bent(x, y):
+        return x + 1e-4 * x**2, y
+
+    transform = Transform(bent, lambda x, y: ((np.sqrt(1 + 4e-4 * x) - 1) / 2e-4, y))
+    seen = WarpedPSF(GaussianPSF(fwhm=4.0), transform, field=FIELD)
+    (cost,) = target_cost([seen], GaussianPSF(fwhm=5.0))
+    assert cost.fwhm > 3.9  # at the left edge, where a pixel is a pixel; at the right the area of one is 1.18
+    narrow = common_target([seen], family="gaussian").fwhm
+    assert narrow == pytest.approx(0.99 * 4.0, rel=0.02)

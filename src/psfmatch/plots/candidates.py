@@ -54,7 +54,7 @@ def candidate(matched: Matched, *, number: int | None = None, half: int | None =
     whole = hardest(matched) if number is None else pair(matched, number)
     reach = int(np.ceil(3.5 * max(fwhm(whole.target), fwhm(whole.science)))) if half is None else half
     one = whole.cut(reach)
-    figure = new_figure(2.3)
+    figure = new_figure(2.36)
     axes = figure.subplots(1, 5)
     peak = float(max(one.target.max(), one.science.max()))
     flux = asinh_norm(peak, linear=0.01, signed=False)
