@@ -1,6 +1,8 @@
 """The figures: what they draw are the numbers, and nothing in them is cut off or hidden."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,6 +120,18 @@ def test_a_kernel_that_does_not_vary_is_cut(constant):
     np.testing.assert_array_equal(profile.lines[0].get_ydata(), kernel[kernel.shape[0] // 2])
     np.testing.assert_array_equal(profile.lines[1].get_ydata(), kernel[:, kernel.shape[1] // 2])
     assert any(f"noise gain {(kernel**2).sum():.3g}" in words for words, _ in texts(figure))
+
+
+def test_notebooks_show_figures():
+    """As IPython looks for it, without pyplot, which alone would have told it how."""
+    code = (
+        "import sys; from IPython.core.formatters import PNGFormatter; from matplotlib.figure import Figure\n"
+        "from psfmatch.plots.style import style\n"
+        "png = PNGFormatter()(style(lambda: Figure(figsize=(2, 1)))())\n"
+        "assert png[:4] == bytes([137]) + b'PNG' and 'matplotlib.pyplot' not in sys.modules"
+    )
+    pytest.importorskip("IPython")
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_psf_field_has_the_measured_widths(matched):

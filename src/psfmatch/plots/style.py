@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -43,16 +44,25 @@ Parameters = ParamSpec("Parameters")
 
 
 def style(function: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Draw in our style, whatever the caller's is."""
+    """Draw in our style, whatever the caller's is; notebooks show the figure, though it belongs to no window."""
 
     @functools.wraps(function)
     def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
         import matplotlib
 
         with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC, "backend": matplotlib.rcParams["backend"]}):
-            return function(*args, **kwargs)
+            figure = function(*args, **kwargs)
+        figure._repr_png_ = functools.partial(_png, figure)  # type: ignore[attr-defined]
+        return figure
 
     return drawn
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure as a notebook asks for it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
