@@ -243,7 +243,7 @@ def test_words(words, want):
     [
         ("airy:fwhm=5", "there are gaussian, moffat, double-gaussian"),
         ("moffat:fwhm=5", r"write moffat:fwhm=\.\.\.,beta=\.\.\."),
-        ("moffat", "incomplete"),
+        ("moffat", "without beta and fwhm; write moffat"),
         ("moffat:fwhm=5,alpha=3", "no 'alpha'"),
         ("gaussian:fwhm=5arcmin", "px, arcsec and mas"),
         ("gaussian:fwhm=wide", "cannot read 'fwhm=wide'"),

@@ -1,6 +1,7 @@
 """The figures: what they draw are the numbers, and nothing in them is cut off or hidden."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -132,7 +133,7 @@ def test_notebooks_show_figures():
         "assert PNGFormatter()(figure)[:4] == bytes([137]) + b'PNG'"
     )
     pytest.importorskip("IPython")
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "MPLBACKEND": "agg"})
 
 
 def test_psf_field_has_the_measured_widths(matched):

@@ -262,7 +262,11 @@ def _confirmed(ladder: Ladder, step: int, views: Sequence[View], limits: Limits)
     """The first target from a step on that the solver reaches from every input that it can at all."""
     last = step + round(float(np.log(ENLARGED) / np.log(STEP)))
     trials = [_tried(view, ladder.at(last), limits) for view in views]
-    beyond = {view.name: trial.limit for view, trial in zip(views, trials, strict=True) if trial.excess > 1.0}
+    beyond = {view.name for view, trial in zip(views, trials, strict=True) if trial.excess > 1.0}
+    missed = {
+        view.name: trial.limit for view, trial in zip(views, trials, strict=True)
+        if trial.residual > limits.tolerance or trial.gain > limits.gain
+    }  # fmt: skip
     hardest = sorted(zip(trials, views, strict=True), key=lambda pair: -pair[0].excess)
     queue = [view for _, view in hardest if view.name not in beyond]
     low, high = step - 1, last
@@ -274,11 +278,11 @@ def _confirmed(ladder: Ladder, step: int, views: Sequence[View], limits: Limits)
         else:
             low = middle
             queue.sort(key=lambda view: view is not failed)
-    if beyond:
+    if missed:
         warnings.warn(
             f"a residual of {limits.tolerance:g} is not reached, nor would it be if the target were "
             f"{100 * (ENLARGED - 1):.0f} % wider, from "
-            + ", ".join(f"{name} (what limits it is {why})" if why else name for name, why in sorted(beyond.items()))
+            + ", ".join(f"{name} (what limits it is {why})" if why else name for name, why in sorted(missed.items()))
             + ". Raise the tolerance, or leave them out",
             PsfMatchWarning,
             stacklevel=3,
