@@ -42,3 +42,6 @@ autodoc_member_order = "bysource"
 autosummary_generate = True
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+
+linkcheck_timeout = 20
+linkcheck_ignore = [r"https://ui\.adsabs\.harvard\.edu/.*"]  # asks who is there before it answers

@@ -23,9 +23,7 @@ HOSTS = {
     "www.sdss.org",
 }  # fmt: skip
 """Where links may lead: what is there stays there."""
-CITED = re.compile(
-    r"([A-Z][a-z]{2,}(?: (?:& [A-Z][a-z]+|et al\.))?),? \(?((?:1[89]|20)\d\d)(?=[,;)]| in |\. )(?!-)"
-)
+CITED = re.compile(r"([A-Z][a-z]{2,}(?: (?:& [A-Z][a-z]+|et al\.))?),? \(?((?:1[89]|20)\d\d)(?=[,;)]| in |\. )(?!-)")
 NO_AUTHORS = {"Python", "PLVER", "May", "March", "April"}
 
 

@@ -106,7 +106,7 @@ def test_what_is_alike_looks_alike_and_what_is_not_does_not(matched, constant):
             values, (dots,) = getattr(found.quality, name), ax.collections
             low, high = dots.get_clim()
             shades = dots.norm(values)
-            assert (low <= values.min()) and (high >= values.max())
+            assert low <= values.min() <= values.max() <= high
             assert ("everywhere" in ax.get_title()) == everywhere
             assert bool(ax.lines) != everywhere  # the worst is boxed
             assert np.ptp(shades) < 0.1 if everywhere else np.ptp(shades) > 0.5

@@ -132,8 +132,8 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
     core = np.where(image > 0.2 * image.max(), image, 0.0)
     if np.count_nonzero(core) > FLAT * max(image.size, SMALL**2):
         raise PSFError(
-            f"{what} is flat: {100 * np.count_nonzero(core) / image.size:.0f} % of its pixels are brighter than a fifth "
-            "of the brightest; subtract its background (is it a PSF, and not an image of the sky?)"
+            f"{what} is flat: {100 * np.count_nonzero(core) / image.size:.0f} % of its pixels are brighter than a "
+            "fifth of the brightest; subtract its background (is it a PSF, and not an image of the sky?)"
         )
     dy, dx = (
         float((core * (np.arange(n) - n // 2).reshape(s)).sum() / core.sum())

@@ -44,7 +44,8 @@ def check_figure(results: Mapping[str, Check]) -> Figure:
             one.radii, *(100 * (one.growth + sign * one.growth_error) for sign in (-1, 1)), color=colour, alpha=0.25,
             lw=0,
         )  # fmt: skip
-        said = f"{name}: {len(one)} star{'s' * (len(one) > 1)}, FWHM {100 * one.size.value:+.2f} ± {100 * one.size.error:.2f} %"
+        said = f"{name}: {len(one)} star{'s' * (len(one) > 1)}, "
+        said += f"FWHM {100 * one.size.value:+.2f} ± {100 * one.size.error:.2f} %"
         growth.plot(one.radii, 100 * one.growth, color=colour, lw=1.8, label=said if len(one) else f"{name}: no star")
     for ax in (bright, growth):
         ax.axhline(0.0, color=TARGET, lw=1.0)

@@ -61,8 +61,8 @@ def _read(source: PSFSource, options: PSFOptions) -> PSF:
             raise
         reason, (ny, nx) = re.sub(r"^(the \w+ PSF[,:] )+", "", str(error)), image.shape
         raise PSFError(
-            f"{source.name}: no PSF: {reason}. If these {nx} x {ny} px are a frame of the sky, give the file of its PSF "
-            "model; --psf stars makes a model from an image's own stars"
+            f"{source.name}: no PSF: {reason}. If these {nx} x {ny} px are a frame of the sky, give the file of its "
+            "PSF model; --psf stars makes a model from an image's own stars"
         ) from error
 
 
