@@ -19,7 +19,7 @@ MADE = {"api.md", "cli.md", "changes.md", "psf_formats.md"}
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"build", "generated"} & set(path.parts))
 WRITTEN = [path for path in PAGES if path.name not in MADE]
 HOSTS = {
-    "arxiv.org", "data.sdss.org", "doi.org", "github.com", "jwst-pipeline.readthedocs.io", "ui.adsabs.harvard.edu",
+    "arxiv.org", "data.sdss.org", "docs.astral.sh", "doi.org", "github.com", "jwst-pipeline.readthedocs.io", "ui.adsabs.harvard.edu",
     "www.sdss.org",
 }  # fmt: skip
 """Where links may lead: what is there stays there."""
