@@ -19,8 +19,8 @@ MADE = {"api.md", "cli.md", "changes.md", "psf_formats.md"}
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"build", "generated"} & set(path.parts))
 WRITTEN = [path for path in PAGES if path.name not in MADE]
 HOSTS = {
-    "arxiv.org", "data.sdss.org", "docs.astral.sh", "doi.org", "github.com", "jwst-pipeline.readthedocs.io", "ui.adsabs.harvard.edu",
-    "www.sdss.org",
+    "arxiv.org", "data.sdss.org", "docs.astral.sh", "doi.org", "github.com", "jwst-pipeline.readthedocs.io",
+    "ui.adsabs.harvard.edu", "www.sdss.org",
 }  # fmt: skip
 """Where links may lead: what is there stays there."""
 CITED = re.compile(r"([A-Z][a-z]{2,}(?: (?:& [A-Z][a-z]+|et al\.))?),? \(?((?:1[89]|20)\d\d)(?=[,;)]| in |\. )(?!-)")
