@@ -99,8 +99,8 @@ def measure_quality(
 ) -> Quality:
     """Convolve the science PSF with the kernel at given positions and compare with the target.
 
-    The comparison is made on the whole linear convolution, so that nothing is cut: the target, where it can be
-    resized, is realised there in full; a fixed stamp is zero beyond its border.
+    The comparison is made over the science PSF's shape widened by the kernel's, and nothing is cut that counts there:
+    models that can be resized are realised in full; a fixed stamp is zero beyond its border.
 
     Parameters
     ----------
@@ -141,7 +141,8 @@ def _measure_one(
 ) -> tuple[float, ...]:
     k = kernel.stamps(x=x, y=y)[0]
     want = kernel_sum * target.stamps(x=x, y=y, shape=shape)[0]
-    difference = _centred_convolution(science.stamps(x=x, y=y)[0], k, shape) - want
+    reach = (shape[0] + k.shape[0] - 1, shape[1] + k.shape[1] - 1) if science.resizable else science.shape
+    difference = _centred_convolution(science.stamps(x=x, y=y, shape=reach)[0], k, shape) - want
     return (
         float(np.linalg.norm(difference) / np.linalg.norm(want)),
         float(np.abs(difference).max() / np.abs(want).max()),
@@ -153,8 +154,9 @@ def _measure_one(
 
 
 def _centred_convolution(stamp: FloatArray, kernel: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """The whole linear convolution, with its origin at the centre of an array of this (odd) shape."""
-    size = [fft.next_fast_len(n, real=True) for n in shape]
+    """The linear convolution, with its origin at the centre of an array of this (odd) shape."""
+    # What wraps around stays outside of that shape.
+    size = [fft.next_fast_len(max(n, s), real=True) for n, s in zip(shape, stamp.shape, strict=True)]
     full = fft.irfft2(fft.rfft2(stamp, size) * fft.rfft2(kernel, size), size)
     roll = [n // 2 - s // 2 - k // 2 for n, s, k in zip(shape, stamp.shape, kernel.shape, strict=True)]
     return np.asarray(np.roll(full, roll, axis=(0, 1))[: shape[0], : shape[1]])
