@@ -21,8 +21,8 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from psfmatch.errors import FormatError, PsfMatchError
-from psfmatch.io.files import existing_file
+from psfmatch.errors import FormatError
+from psfmatch.io.files import existing_file, reason, told
 
 __all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet", "write_hdus"]
 
@@ -46,22 +46,19 @@ def open_fits(path: Path, *, memmap: bool = False) -> Iterator[fits.HDUList]:
         If it is no FITS file, or damaged, or cut off, or larger on paper than on disk.
     """
     existing_file(path)
-    try:
-        with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
-            source, size, verify = _source(raw, path)
-            mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
-            with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
-                len(hdus)  # reads every header, so that a file cut off anywhere is found out now
-                _check_count(hdus)
-                _check_sizes(hdus, size)
-                _check_tail(hdus, source)
-                yield hdus
-    except (PsfMatchError, FileNotFoundError):
-        raise
-    except MemoryError as error:
-        raise FormatError(f"{path}: does not fit into memory ({error})") from error
-    except Exception as error:
-        raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
+    with told(path, what="cannot be read as FITS", of=_first_line):
+        try:
+            with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
+                source, size, verify = _source(raw, path)
+                mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
+                with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
+                    len(hdus)  # reads every header, so that a file cut off anywhere is found out now
+                    _check_count(hdus)
+                    _check_sizes(hdus, size)
+                    _check_tail(hdus, source)
+                    yield hdus
+        except AstropyWarning as error:
+            raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
 
 
 @contextmanager
@@ -78,12 +75,11 @@ def quiet(*, error: str | None = None) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, KeyError) and isinstance(error.args[0], str):
-        return f"the header card {text} is missing"
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        return f"the header card {str(error).strip()} is missing"
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         return "a header promises more data than a file can hold"
-    return text.splitlines()[0].rstrip(".:")
+    return reason(error).rstrip(".:")
 
 
 class _Unpacked(io.BytesIO):

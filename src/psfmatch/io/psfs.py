@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def read_psf(
 
 def _in_words(source: str | PathLike[str]) -> bool:
     """Whether a source is no file, but words."""
-    if not isinstance(source, str) or split_extension(source)[0].exists():
+    if not isinstance(source, str) or os.path.exists(split_extension(source)[0]):
         return False
     if not are_words(source):
         raise FileNotFoundError(f"{source}: no such file, nor a PSF in words such as moffat:fwhm=5,beta=3.5")

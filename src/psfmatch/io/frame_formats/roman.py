@@ -15,6 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from psfmatch.errors import FormatError, PsfMatchWarning
+from psfmatch.io.files import reason, told
 from psfmatch.io.fits import native, quiet
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource, Plane
 
@@ -32,17 +33,12 @@ def _read(source: FrameSource) -> Frame:
         import asdf
     except ImportError as error:
         raise FormatError(f"{source.path}: is an ASDF file; to read it, pip install asdf asdf-astropy gwcs") from error
-    try:
-        with (
-            warnings.catch_warnings(action="ignore", category=asdf.exceptions.AsdfWarning),
-            asdf.open(source.path, ignore_unrecognized_tag=True) as file,
-        ):
-            return _frame(source, file.tree.get("roman"))
-    except (FormatError, FileNotFoundError, Warning):
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{source.path}: cannot be read as ASDF: {reason}") from error
+    with (
+        told(source.path, what="cannot be read as ASDF"),
+        warnings.catch_warnings(action="ignore", category=asdf.exceptions.AsdfWarning),
+        asdf.open(source.path, ignore_unrecognized_tag=True) as file,
+    ):
+        return _frame(source, file.tree.get("roman"))
 
 
 def _frame(source: FrameSource, tree: Any) -> Frame:
@@ -95,9 +91,8 @@ def _wcs(wcs: Any, shape: tuple[int, int], source: FrameSource) -> Any:
         with quiet(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of gwcs's own calls
             return WCS(wcs.to_fits_sip(bounding_box=box, max_pix_error=WCS_ERROR))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(
-            f"{source.path}: the WCS cannot be used and is left out ({reason}); gwcs and asdf-astropy are needed",
+            f"{source.path}: the WCS cannot be used and is left out ({reason(error)}); gwcs and asdf-astropy are needed",
             PsfMatchWarning, stacklevel=6,
         )  # fmt: skip
         return None
