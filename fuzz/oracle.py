@@ -163,11 +163,13 @@ def _read(reader: Reader, path: Path) -> Finding | None:
 
 def _memory_error(error: BaseException) -> MemoryError | None:
     """That which an error was made of."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, MemoryError):
-            return chain
-        chain = chain.__cause__ or chain.__context__
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        if isinstance(following, MemoryError):
+            return following
+        chain.append(following)
+        following = following.__cause__ or following.__context__
     return None
 
 

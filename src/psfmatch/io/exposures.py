@@ -280,10 +280,8 @@ def _squared(error: NDArray[Any]) -> NDArray[Any]:
 
 
 def _mask(part: Plane, convention: MaskConvention | str | None) -> Mask:
-    try:
+    with told(part.path):
         return mask_from(part.array, part.header, path=part.path, convention=convention)
-    except InputError as error:
-        raise error if str(part.path) in str(error) else InputError(f"{part.path}: {error}") from error
 
 
 def _without_data(exposure: Exposure, parts: Mapping[str, Plane]) -> Exposure:

@@ -9,6 +9,7 @@ import io
 import lzma
 import math
 import mmap
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,8 +30,11 @@ __all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane"
 DAMAGE = r"(?s).*(truncated|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
 _FILTERS = threading.RLock()
-BLOCK = 2880
 SUM = "of the bytes of this HDU"
+BLOCK, CARD = 2880, 80
+MOST = 999  # axes of an image, columns of a table
+COUNTS = re.compile(rb"(NAXIS\d*|ZNAXIS|BITPIX|PCOUNT|GCOUNT|TFIELDS) *= *([-+]?\d{1,25})")
+LONGEST_HEADER = 1 << 24
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
@@ -50,6 +54,7 @@ def open_fits(path: Path, *, memmap: bool = False) -> Iterator[fits.HDUList]:
         try:
             with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
                 source, size, verify = _source(raw, path)
+                _check_counts(source, size, path)
                 mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
                 with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
                     len(hdus)  # reads every header, so that a file cut off anywhere is found out now
@@ -103,6 +108,30 @@ def _source(raw: BinaryIO, path: Path) -> tuple[BinaryIO, int, bool]:
                 content = stream.read()
             return _Unpacked(content, str(path)), len(content), False
     return raw, path.stat().st_size, b"PSFMATCH= " in head
+
+
+def _check_counts(source: BinaryIO, size: int, path: Path) -> None:
+    """Refuse axes and columns in numbers that FITS does not know, of which astropy would make lists."""
+    at = 0
+    while at < size:
+        source.seek(at)
+        header = bytearray()
+        while (block := source.read(BLOCK)) and len(header) < LONGEST_HEADER:
+            header += block
+            if block.rstrip(b" ").endswith(b"END"):
+                break
+        cards: dict[bytes, int] = {}
+        for found in COUNTS.finditer(header):
+            if found.start() % CARD == 0:
+                cards.setdefault(found[1], int(found[2]))
+        for name in (b"NAXIS", b"ZNAXIS", b"TFIELDS"):
+            if not 0 <= cards.get(name, 0) <= MOST:
+                raise FormatError(f"{path}: {name.decode()} = {cards[name]}; FITS knows 0 to {MOST}")
+        axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
+        pixels = math.prod(axes[1:] if axes[:1] == [0] else axes) if axes else 0
+        values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
+        at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * max(values, 0) // 8 // BLOCK) * BLOCK
+    source.seek(0)
 
 
 def _check_count(hdus: fits.HDUList) -> None:

@@ -78,8 +78,10 @@ def psf_of_regions(hdus: fits.HDUList, read: Callable[[fits.HDUList, str], PSF])
     regions = read_regions(hdus)
     try:
         return RegionsPSF(regions, {k: read(hdus, f"PSF_{k}") for k in regions.boxes if f"PSF_{k}" in hdus})
+    except FormatError:
+        raise
     except InputError as error:
-        raise error if isinstance(error, FormatError) else FormatError(f"{hdus.filename()}: {error}") from error
+        raise FormatError(f"{hdus.filename()}: {error}") from error
 
 
 def psf_from_toml(path: Path, read: Callable[[str], PSF]) -> RegionsPSF:
