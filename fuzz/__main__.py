@@ -17,7 +17,6 @@ from fuzz.oracle import judged
 from fuzz.targets import TARGETS
 
 OUT = Path("build") / "fuzz"
-QUIET = 1.0  # seconds between two notes of a run
 
 
 @click.group()
@@ -53,22 +52,22 @@ def _run(name: str, seconds: float, seed: int, folder: Path) -> dict[str, object
     """One target, in a process of its own, begun again where a library takes it down."""
     for part in ("corpus", "found", "crash"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    start, executions, deaths = time.monotonic(), 0, 0
+    start, executions, spent, deaths = time.monotonic(), 0, 0.0, 0
     while (left := seconds - (time.monotonic() - start)) > 1.0:
         note = folder / "note.json"
         note.unlink(missing_ok=True)
         command = [sys.executable, "-m", "fuzz.run", name, str(folder), str(int(left) + 1), str(seed + deaths)]
         with open(folder / "log.txt", "ab") as log:
             code = subprocess.run(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-        executions += json.loads(note.read_text())["executions"] if note.exists() else 0
+        said = json.loads(note.read_text()) if note.exists() else {"executions": 0, "seconds": 0.0}
+        executions, spent = executions + said["executions"], spent + said["seconds"]
         if code == 0:
             break
         deaths += 1
         if not note.exists():
             break
     found = len(list((folder / "found").glob("*.txt")))
-    took = round(time.monotonic() - start, 1)
-    return {"target": name, "seconds": took, "executions": executions, "findings": found, "deaths": deaths}
+    return {"target": name, "seconds": round(spent, 1), "executions": executions, "findings": found, "deaths": deaths}
 
 
 @main.command()

@@ -11,6 +11,7 @@ import io
 import random
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -201,7 +202,7 @@ def fits_file(content: bytes, draw: random.Random) -> bytes:
     if packed:
         try:
             content = gzip.decompress(content)
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return text(content, draw)
     hdus = taken_apart(content)
     if not hdus:

@@ -99,8 +99,18 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         path = os.path.realpath(arguments[0])
         if not path.startswith((_folder, *OURS)):
             _watched.append(("open", path))
-    elif event == "compile" and arguments[1] == "<string>" and sys._getframe(1).f_globals["__name__"] != "typing":
+    elif event == "compile" and arguments[1] == "<string>" and not _is_pythons():
         _watched.append(("compile", str(arguments[0])[:80]))
+
+
+def _is_pythons() -> bool:
+    """Whether a text is compiled for annotations, or while a module is imported."""
+    frame = sys._getframe(2)
+    if frame.f_globals["__name__"] == "typing":
+        return True
+    while frame is not None and frame.f_globals["__name__"] != "importlib._bootstrap":
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
 
 
 sys.addaudithook(_audit)

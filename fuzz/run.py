@@ -33,7 +33,8 @@ def main(name: str, folder: Path, seconds: int, seed: int) -> None:
         path.write_bytes(content)
         if (finding := judged(target.reader, path)) is not None and finding.kind != "escape":
             raise SystemExit(f"{name}: a seed is refused: {finding}")
-    state = {"executions": 0, "noted": 0.0}
+    begun = time.monotonic()
+    state = {"executions": 0, "seconds": 0.0}
 
     def one(content: bytes) -> None:
         path.write_bytes(content)
@@ -44,8 +45,8 @@ def main(name: str, folder: Path, seconds: int, seed: int) -> None:
             if not stem.with_suffix(".bin").exists() or stem.with_suffix(".bin").stat().st_size > len(content):
                 stem.with_suffix(".bin").write_bytes(content)
                 stem.with_suffix(".txt").write_text(f"{finding.key}\n{finding.text}\n")
-        if time.monotonic() - state["noted"] > 1.0:
-            state["noted"] = time.monotonic()
+        if time.monotonic() - begun - state["seconds"] > 1.0:
+            state["seconds"] = round(time.monotonic() - begun, 1)
             (folder / "note.json").write_text(json.dumps(state))
             for other in scratch.iterdir():  # a reader must not write, but one of them claims folders
                 if other != path and other.read_bytes() != beside.get(other.name):

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from psfmatch.errors import FormatError, InputError, PsfMatchError
 
 __all__ = ["PathLike", "atomic_output", "existing_file", "fits_suffix", "reason", "reserve", "split_extension", "told"]
@@ -54,6 +56,7 @@ def told(
     """Whatever goes wrong while a file is read becomes an error that names it.
 
     Errors of psfmatch get the file's name where they lack it.  A missing file and warnings that were made errors pass.
+    numpy does not warn of numbers that overflow or are none: they become infinite or NaN, and are judged as such.
 
     Parameters
     ----------
@@ -72,7 +75,8 @@ def told(
         For whatever a library raised.
     """
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except (FileNotFoundError, Warning):
         raise
     except PsfMatchError as error:

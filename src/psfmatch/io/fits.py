@@ -111,7 +111,7 @@ def _source(raw: BinaryIO, path: Path) -> tuple[BinaryIO, int, bool]:
 
 
 def _check_counts(source: BinaryIO, size: int, path: Path) -> None:
-    """Refuse axes and columns in numbers that FITS does not know, of which astropy would make lists."""
+    """Refuse numbers of axes and columns that FITS does not know, of which astropy would make lists, and negative sizes."""
     at = 0
     while at < size:
         source.seek(at)
@@ -127,10 +127,15 @@ def _check_counts(source: BinaryIO, size: int, path: Path) -> None:
         for name in (b"NAXIS", b"ZNAXIS", b"TFIELDS"):
             if not 0 <= cards.get(name, 0) <= MOST:
                 raise FormatError(f"{path}: {name.decode()} = {cards[name]}; FITS knows 0 to {MOST}")
+        for name, value in cards.items():
+            if value < 0 and name != b"BITPIX":  # astropy would go back in the file, and never come to its end
+                raise FormatError(f"{path}: {name.decode()} = {value}; it cannot be negative")
         axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
+        if 0 in axes and math.prod(max(n, 1) for n in axes) > size:
+            raise FormatError(f"{path}: a header promises {max(axes)} times nothing; it is wrong")
         pixels = math.prod(axes[1:] if axes[:1] == [0] else axes) if axes else 0
         values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
-        at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * max(values, 0) // 8 // BLOCK) * BLOCK
+        at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
     source.seek(0)
 
 

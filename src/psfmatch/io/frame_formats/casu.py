@@ -53,8 +53,8 @@ def _measured(image: np.ndarray) -> float:
 def companions(path: Path, card: object = None) -> dict[str, Path]:
     """The confidence map that exists beside an image: that of the card, or of the image's name with ``_conf``."""
     names = [FITS_SUFFIX.sub("", path.name) + "_conf" + end for end in (".fit", ".fits", ".fit.fz", ".fits.fz")]
-    if isinstance(card, str) and card.strip():
-        names.insert(0, split_extension(card.strip())[0].name)
+    if isinstance(card, str) and (name := split_extension(card.strip())[0].name):
+        names.insert(0, name)
     return next(({"weight": path.with_name(name)} for name in names if path.with_name(name).is_file()), {})
 
 
