@@ -60,7 +60,7 @@ def main(name: str, folder: Path, seconds: int, seed: int) -> None:
 
     most = 2 * max(len(content) for content in first)
     options = [
-        f"-max_total_time={seconds}", f"-max_len={most}", f"-seed={seed}", "-rss_limit_mb=0", "-timeout=120",
+        f"-max_total_time={seconds}", f"-max_len={most}", f"-seed={seed}", "-rss_limit_mb=0", "-timeout=600",
         f"-artifact_prefix={folder / 'crash'}/", "-print_final_stats=1", "-len_control=0",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(folder / "corpus")], one, custom_mutator=changed)

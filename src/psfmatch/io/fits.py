@@ -33,7 +33,8 @@ _FILTERS = threading.RLock()
 SUM = "of the bytes of this HDU"
 BLOCK, CARD = 2880, 80
 MOST = 999  # axes of an image, columns of a table
-COUNTS = re.compile(rb"(NAXIS\d*|ZNAXIS|BITPIX|PCOUNT|GCOUNT|TFIELDS) *= *([-+]?\d{1,25})")
+BITPIX = ("8", "16", "32", "64", "-32", "-64")
+SIZES = re.compile(rb"(?=(Z?NAXIS|NAXIS\d{1,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS) *=(.{70}))", re.DOTALL)
 LONGEST_HEADER = 1 << 24
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
@@ -54,7 +55,7 @@ def open_fits(path: Path, *, memmap: bool = False) -> Iterator[fits.HDUList]:
         try:
             with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
                 source, size, verify = _source(raw, path)
-                _check_counts(source, size, path)
+                _check_headers(source, size, path)
                 mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
                 with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
                     len(hdus)  # reads every header, so that a file cut off anywhere is found out now
@@ -110,26 +111,24 @@ def _source(raw: BinaryIO, path: Path) -> tuple[BinaryIO, int, bool]:
     return raw, path.stat().st_size, b"PSFMATCH= " in head
 
 
-def _check_counts(source: BinaryIO, size: int, path: Path) -> None:
-    """Refuse numbers of axes and columns that FITS does not know, of which astropy would make lists, and negative sizes."""
+def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
+    """Refuse sizes that FITS does not know.
+
+    Of numbers of axes and columns astropy would make lists, however large; of a negative size, or a text, it would go
+    back in the file, and never come to its end.
+    """
     at = 0
     while at < size:
         source.seek(at)
         header = bytearray()
         while (block := source.read(BLOCK)) and len(header) < LONGEST_HEADER:
             header += block
-            if block.rstrip(b" ").endswith(b"END"):
+            if block.rstrip(b" \0").endswith(b"END"):
                 break
         cards: dict[bytes, int] = {}
-        for found in COUNTS.finditer(header):
-            if found.start() % CARD == 0:
-                cards.setdefault(found[1], int(found[2]))
-        for name in (b"NAXIS", b"ZNAXIS", b"TFIELDS"):
-            if not 0 <= cards.get(name, 0) <= MOST:
-                raise FormatError(f"{path}: {name.decode()} = {cards[name]}; FITS knows 0 to {MOST}")
-        for name, value in cards.items():
-            if value < 0 and name != b"BITPIX":  # astropy would go back in the file, and never come to its end
-                raise FormatError(f"{path}: {name.decode()} = {value}; it cannot be negative")
+        for found in SIZES.finditer(header):
+            if found.start() % CARD == 0 and found[1] not in cards:
+                cards[found[1]] = _size(found, path)
         axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
         if 0 in axes and math.prod(max(n, 1) for n in axes) > size:
             raise FormatError(f"{path}: a header promises {max(axes)} times nothing; it is wrong")
@@ -137,6 +136,15 @@ def _check_counts(source: BinaryIO, size: int, path: Path) -> None:
         values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
         at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
     source.seek(0)
+
+
+def _size(card: re.Match[bytes], path: Path) -> int:
+    """The number on a card from which the size of an HDU follows, checked to be one that FITS knows."""
+    name, value = card[1].decode("ascii"), card[2].decode("latin1").partition("/")[0].strip()
+    known = value in BITPIX if name == "BITPIX" else value.isdecimal()
+    if not known or (name in ("NAXIS", "ZNAXIS", "TFIELDS") and int(value) > MOST):
+        raise FormatError(f"{path}: a header says {name} = {value}, which cannot be")
+    return int(value)
 
 
 def _check_count(hdus: fits.HDUList) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psfmatch.errors import InputError, PSFError
-from psfmatch.io.files import split_extension
+from psfmatch.errors import InputError
+from psfmatch.io.files import split_extension, told
 from psfmatch.io.fits import image_hdus
 from psfmatch.io.psf_formats import image, own
 from psfmatch.io.psf_formats.base import PSFOptions, PSFSource
@@ -134,10 +134,8 @@ def read_stamp(source: str | PathLike[str]) -> Stamp | None:
         found = recognised(opened)
         if opened.hdus is None or (found is not None and found.name != image.FORMAT.name):
             return None
-        try:
+        with told(opened.name, opened.path):
             return stamp_of(opened.hdus, image.stamp_hdu(opened))
-        except PSFError as error:
-            raise PSFError(f"{opened.name}: {error}") from error
 
 
 def is_only_a_model(path: str | PathLike[str]) -> bool:

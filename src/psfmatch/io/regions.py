@@ -127,6 +127,8 @@ def _words_or_file(text: Any, path: Path) -> str:
     file, _ = split_extension(path.parent / text)
     if not os.path.exists(file) and are_words(text):
         return text
+    if not os.path.exists(file):
+        raise FormatError(f"{path}: psf = {text!r}: there is no such file beside it, nor is it a PSF in words")
     if not Path(os.path.abspath(file)).is_relative_to(os.path.abspath(path.parent)):
         raise FormatError(f"{path}: psf = {text!r} lies elsewhere; put it beside this file, or into a folder there")
     return str(path.parent / text)
