@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psfmatch.errors import InputError
-from psfmatch.io.files import split_extension, told
+from psfmatch.io.files import split_extension
 from psfmatch.io.fits import image_hdus
 from psfmatch.io.psf_formats import image, own
 from psfmatch.io.psf_formats.base import PSFOptions, PSFSource
@@ -134,8 +134,7 @@ def read_stamp(source: str | PathLike[str]) -> Stamp | None:
         found = recognised(opened)
         if opened.hdus is None or (found is not None and found.name != image.FORMAT.name):
             return None
-        with told(opened.name, opened.path):
-            return stamp_of(opened.hdus, image.stamp_hdu(opened))
+        return stamp_of(opened.hdus, image.stamp_hdu(opened))
 
 
 def is_only_a_model(path: str | PathLike[str]) -> bool:
