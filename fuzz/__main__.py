@@ -58,7 +58,9 @@ def _run(name: str, seconds: float, seed: int, folder: Path) -> dict[str, object
         note.unlink(missing_ok=True)
         command = [sys.executable, "-m", "fuzz.run", name, str(folder), str(int(left) + 1), str(seed + deaths)]
         with open(folder / "log.txt", "ab") as log:
-            code = subprocess.run(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+            code = subprocess.run(
+                command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            ).returncode
         said = json.loads(note.read_text()) if note.exists() else {"executions": 0, "seconds": 0.0}
         executions, spent = executions + said["executions"], spent + said["seconds"]
         if code == 0:

@@ -191,7 +191,9 @@ def _psf_target(name: str) -> Target:
 
 def _frame_target(name: str) -> Target:
     mutator = "text" if name in ("roman", "lsst-images") else "fits"
-    return Target(Reader(partial(_frame, format=name), looked_at), _FRAME_SEEDS[name], _NAMES.get(name, "in.fits"), mutator)
+    return Target(
+        Reader(partial(_frame, format=name), looked_at), _FRAME_SEEDS[name], _NAMES.get(name, "in.fits"), mutator
+    )
 
 
 _CLICK = (click.ClickException,)

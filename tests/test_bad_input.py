@@ -558,6 +558,7 @@ FILES = {
     "no_table.toml": b"solver = 3\n",
     "binary.toml": b"\xff\xfe\x00\x01",
     "points.csv": b"name,magnitude\na.fits,25\n",
+    "nan.csv": b"name,zero_point\nframe.fits,nan\n",
     "empty.csv": b"",
     "huge.fits": (
         fits.Header(
@@ -626,6 +627,7 @@ COMMANDS = [
     ("coadd frame.fits -o out.fits --psf {good} --zero-points nowhere.csv", 2, "nowhere.csv"),
     ("coadd frame.fits -o out.fits --psf {good} --zero-points points.csv", 2, "points.csv"),
     ("coadd frame.fits -o out.fits --psf {good} --zero-points empty.csv", 2, "empty.csv"),
+    ("coadd frame.fits -o out.fits --psf {good} --zero-points nan.csv", 2, "the zero point of frame.fits is nan"),
     ("coadd frame.fits -o out.fits --patch 10", 2, "10 is not in the range x>=64"),
     ("coadd frame.fits -o out.fits --workers 0", 2, "0 is not in the range x>=1"),
     ("coadd frame.fits -o out.fits --combine mode", 2, "'mode' is not one of"),

@@ -29,6 +29,7 @@ __all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane"
 
 DAMAGE = r"(?s).*(truncated|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
+UNPACKED_AT_LEAST = 1 << 30
 _FILTERS = threading.RLock()
 SUM = "of the bytes of this HDU"
 BLOCK, CARD = 2880, 80
@@ -105,8 +106,11 @@ def _source(raw: BinaryIO, path: Path) -> tuple[BinaryIO, int, bool]:
     raw.seek(0)
     for magic, opener in COMPRESSIONS.items():
         if head.startswith(magic):
+            most = max(LARGEST_TILE_RATIO * path.stat().st_size, UNPACKED_AT_LEAST)
             with opener(raw) as stream:
-                content = stream.read()
+                content = stream.read(most + 1)
+            if len(content) > most:
+                raise FormatError(f"{path}: unpacks to more than {LARGEST_TILE_RATIO} times its size; unpack it first")
             return _Unpacked(content, str(path)), len(content), False
     return raw, path.stat().st_size, b"PSFMATCH= " in head
 

@@ -47,6 +47,8 @@ def _measured(image: np.ndarray) -> float:
     step = max(1, round((image.size / 1e6) ** 0.5))
     values = np.asarray(image[::step, ::step], float)
     values = values[np.isfinite(values)]
+    if not values.size:
+        return 1.0
     return SIGMA_OF_MAD * float(np.median(np.abs(values - np.median(values)))) or 1.0
 
 

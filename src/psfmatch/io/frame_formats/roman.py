@@ -82,7 +82,9 @@ def _frame(source: FrameSource, tree: Any) -> Frame:
         raise FormatError(f"{source.path}: is an ASDF file, but not of Roman: it has no roman.data")
     header = fits.Header({"TELESCOP": "ROMAN", "EXTNAME": "DQ"})
     arrays = {
-        role: _array(tree[name], source.path) for role, name in (("image", "data"), ("error", "err"), ("mask", "dq")) if name in tree
+        role: _array(tree[name], source.path)
+        for role, name in (("image", "data"), ("error", "err"), ("mask", "dq"))
+        if name in tree
     }
     if arrays["image"].ndim != 2:
         raise FormatError(
