@@ -1,4 +1,4 @@
-"""``python -m fuzz TARGET... --minutes 10``: fuzz readers; ``python -m fuzz minimise TARGET FILE``: make a file small."""
+"""``python -m fuzz [run] TARGET... --minutes 10``, ``list``, ``minimise TARGET FILE``, ``replay TARGET FILE``."""
 
 from __future__ import annotations
 
@@ -99,4 +99,5 @@ def replay(name: str, files: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    arguments = sys.argv[1:]
+    main(arguments if arguments[:1] and arguments[0] in (*main.commands, "--help") else ["run", *arguments])

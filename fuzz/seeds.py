@@ -1,4 +1,4 @@
-"""The files that fuzzing starts from: small, good, and of every kind; made by the builders of the tests where there are.
+"""The files that fuzzing starts from: small, good, of every kind; made by the builders of the tests where there are.
 
 Each function takes an empty folder and returns the paths of what it has put there.
 """

@@ -74,6 +74,10 @@ def _psf(path: Path, format: str, wanted: str = "") -> Any:
     return read_psf(f"{path}{wanted}", format=format, pixel_scale=0.031 if format == "stpsf" else 0.26)
 
 
+def _regions(path: Path) -> Any:
+    return read_psf(path, format="regions")
+
+
 def _by_content(path: Path) -> Any:
     """As a user gives it, who says nothing of its format."""
     read_stamp(path)
@@ -202,7 +206,7 @@ TARGETS: Mapping[str, Target] = {
     "psf-piff-chip": Target(Reader(partial(_psf, format="piff", wanted="[7]"), evaluated), seeds.piff),
     "psf-cube-plane": Target(Reader(partial(_psf, format="cube", wanted="[0:1]"), evaluated), seeds.cubes),
     "psf-any": Target(Reader(_by_content, evaluated), _all_psfs),
-    "psf-regions-toml": Target(Reader(partial(_psf, format="regions"), evaluated), seeds.regions_text, "in.toml", "text"),
+    "psf-regions-toml": Target(Reader(_regions, evaluated), seeds.regions_text, "in.toml", "text"),
     "psf-words": Target(Reader(_words, evaluated, named=False), seeds.words, "in.txt", "text"),
     **{f"frame-{name}": _frame_target(name) for name in _FRAME_SEEDS},
     "frame-lsst-images-fits": Target(Reader(partial(_frame, format="lsst-images"), looked_at), seeds.tree_fits),

@@ -16,7 +16,7 @@ FILES = sorted(path for path in CORPUS.glob("*/*"))
 
 
 def put(target, content, folder):
-    if target.beside is not None:
+    if target.beside is not None and not any(folder.glob("image.fits")):
         target.beside(folder)
     path = folder / target.name
     path.write_bytes(content)

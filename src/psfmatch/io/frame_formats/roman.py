@@ -61,7 +61,7 @@ def _check_blocks(path: Path) -> None:
 
 
 def _check_tree(path: Path, node: Any, known: dict[int, int]) -> int:
-    """The number of nodes of a tree, of those that are shared each time; refuse what asdf would fetch from elsewhere."""
+    """The number of nodes of a tree, shared ones each time; refuse what asdf would fetch from elsewhere."""
     if not isinstance(node, dict | list):
         return 1
     if id(node) not in known:
@@ -81,11 +81,8 @@ def _frame(source: FrameSource, tree: Any) -> Frame:
     if tree is None or "data" not in tree:
         raise FormatError(f"{source.path}: is an ASDF file, but not of Roman: it has no roman.data")
     header = fits.Header({"TELESCOP": "ROMAN", "EXTNAME": "DQ"})
-    arrays = {
-        role: _array(tree[name], source.path)
-        for role, name in (("image", "data"), ("error", "err"), ("mask", "dq"))
-        if name in tree
-    }
+    names = {"image": "data", "error": "err", "mask": "dq"}
+    arrays = {role: _array(tree[name], source.path) for role, name in names.items() if name in tree}
     if arrays["image"].ndim != 2:
         raise FormatError(
             f"{source.path}: roman.data has {arrays['image'].ndim} axes; give a calibrated image (L2, L3)"
@@ -133,7 +130,8 @@ def _wcs(wcs: Any, shape: tuple[int, int], source: FrameSource) -> Any:
             return WCS(wcs.to_fits_sip(bounding_box=box, max_pix_error=WCS_ERROR))
     except Exception as error:
         warnings.warn(
-            f"{source.path}: the WCS cannot be used and is left out ({reason(error)}); gwcs and asdf-astropy are needed",
+            f"{source.path}: the WCS cannot be used and is left out ({reason(error)}); gwcs and asdf-astropy are "
+            "needed",
             PsfMatchWarning, stacklevel=6,
         )  # fmt: skip
         return None
