@@ -134,8 +134,9 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
             if found.start() % CARD == 0 and found[1] not in cards:
                 cards[found[1]] = _size(found, path)
         axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
-        if 0 in axes and math.prod(max(n, 1) for n in axes) > size:
-            raise FormatError(f"{path}: a header promises {max(axes)} times nothing; it is wrong")
+        more = [n for name, n in cards.items() if name.startswith(b"NAXIS") and n > size]
+        if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
+            raise FormatError(f"{path}: a header promises {max(more)} rows or columns of nothing; it is wrong")
         pixels = math.prod(axes[1:] if axes[:1] == [0] else axes) if axes else 0
         values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
         at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
@@ -145,7 +146,7 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
 def _size(card: re.Match[bytes], path: Path) -> int:
     """The number on a card from which the size of an HDU follows, checked to be one that FITS knows."""
     name, value = card[1].decode("ascii"), card[2].decode("latin1").partition("/")[0].strip()
-    known = value in BITPIX if name == "BITPIX" else value.isdecimal()
+    known = value in BITPIX if name == "BITPIX" else value.isdecimal() and int(value) >= (name == "GCOUNT")
     if not known or (name in ("NAXIS", "ZNAXIS", "TFIELDS") and int(value) > MOST):
         raise FormatError(f"{path}: a header says {name} = {value}, which cannot be")
     return int(value)
