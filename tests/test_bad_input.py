@@ -1,5 +1,7 @@
 """What is wrong is said: every bad input has its error, which names the value and the cure."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -660,3 +662,10 @@ def test_bad_commands(command, code, message, folder, monkeypatch):
     assert message in " ".join(result.stderr.split())
     assert result.exit_code == code
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_page_on_robustness_counts_these_rows():
+    page = (Path(__file__).parents[1] / "docs" / "explanation" / "robustness.md").read_text(encoding="utf-8")
+    rows, commands = len(TABLE), len(COMMANDS)
+    says = f"{rows + commands} rows: {rows} bad arguments of Python functions and {commands} bad command lines"
+    assert says in " ".join(page.split())

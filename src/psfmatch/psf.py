@@ -185,10 +185,10 @@ class AnalyticPSF(PSF):
 
     @property
     def shape(self) -> tuple[int, int]:
-        size = self.size or 2 * int(np.ceil(self._extent[1])) + 1
-        if size > LARGEST_STAMP:
-            raise PSFError(f"{self!r} needs stamps of {size} px; give a size, or widths in pixels that are meant")
-        return size, size
+        size = self.size or 2.0 * np.ceil(self._extent[1]) + 1.0
+        if not size <= LARGEST_STAMP:
+            raise PSFError(f"{self!r} needs stamps of {size:.0f} px; give a size, or widths in pixels that are meant")
+        return int(size), int(size)
 
     @property
     def resizable(self) -> bool:
@@ -523,7 +523,8 @@ class BasisPSF(PSF):
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
         weights = self.weights.at(x=px, y=py)
-        stamps = np.tensordot(weights.T, self.basis, axes=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            stamps = np.tensordot(weights.T, self.basis, axes=1)
         return _finish(stamps, px, py, self._shape(shape), normalize=self.normalize)
 
 

@@ -137,7 +137,8 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
         more = [n for name, n in cards.items() if name.startswith(b"NAXIS") and n > size]
         if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
             raise FormatError(f"{path}: a header promises {max(more)} rows or columns of nothing; it is wrong")
-        pixels = math.prod(axes[1:] if axes[:1] == [0] else axes) if axes else 0
+        grouped = axes[:1] == [0] and b"GROUPS  =                    T" in header
+        pixels = math.prod(axes[grouped:]) if axes else 0
         values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
         at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
     source.seek(0)
