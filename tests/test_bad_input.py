@@ -1,5 +1,7 @@
 """What is wrong is said: every bad input has its error, which names the value and the cure."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -558,6 +560,7 @@ FILES = {
     "no_table.toml": b"solver = 3\n",
     "binary.toml": b"\xff\xfe\x00\x01",
     "points.csv": b"name,magnitude\na.fits,25\n",
+    "nan.csv": b"name,zero_point\nframe.fits,nan\n",
     "empty.csv": b"",
     "huge.fits": (
         fits.Header(
@@ -626,6 +629,7 @@ COMMANDS = [
     ("coadd frame.fits -o out.fits --psf {good} --zero-points nowhere.csv", 2, "nowhere.csv"),
     ("coadd frame.fits -o out.fits --psf {good} --zero-points points.csv", 2, "points.csv"),
     ("coadd frame.fits -o out.fits --psf {good} --zero-points empty.csv", 2, "empty.csv"),
+    ("coadd frame.fits -o out.fits --psf {good} --zero-points nan.csv", 2, "the zero point of frame.fits is nan"),
     ("coadd frame.fits -o out.fits --patch 10", 2, "10 is not in the range x>=64"),
     ("coadd frame.fits -o out.fits --workers 0", 2, "0 is not in the range x>=1"),
     ("coadd frame.fits -o out.fits --combine mode", 2, "'mode' is not one of"),
@@ -658,3 +662,10 @@ def test_bad_commands(command, code, message, folder, monkeypatch):
     assert message in " ".join(result.stderr.split())
     assert result.exit_code == code
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_page_on_robustness_counts_these_rows():
+    page = (Path(__file__).parents[1] / "docs" / "explanation" / "robustness.md").read_text(encoding="utf-8")
+    rows, commands = len(TABLE), len(COMMANDS)
+    says = f"{rows + commands} rows: {rows} bad arguments of Python functions and {commands} bad command lines"
+    assert says in " ".join(page.split())

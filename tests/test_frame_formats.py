@@ -283,6 +283,15 @@ def test_asdf_files_that_are_not_romans(tmp_path):
         read_exposure(tmp_path / "s.asdf")
 
 
+@pytest.mark.parametrize("data", ["{$ref: 'b.asdf#/roman/data'}", "{source: 'b.asdf', datatype: float32, shape: [3]}"])
+def test_asdf_files_that_point_elsewhere(tmp_path, data):
+    pytest.importorskip("asdf")
+    text = f"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n---\nroman: {{data: {data}}}\n...\n"
+    (tmp_path / "a.asdf").write_text(text)
+    with pytest.raises(FormatError, match=r"a\.asdf: points to 'b\.asdf"):
+        read_exposure(tmp_path / "a.asdf")
+
+
 def test_files_that_no_format_takes(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04" + bytes(60))
     with pytest.raises(FormatError, match=r"a\.npz: cannot be read as FITS, nor .*ZIP archive.*known are .*sdss"):

@@ -477,7 +477,10 @@ def test_a_psf_with_a_gap_in_the_middle_is_inspected_and_checked(tmp_path):
         ('[[region]]\npsf = "gaussian:fwhm=3"', "give it psf, and box or polygon"),
         ('[[region]]\npsf = "gaussian:fwhm=3"\nbox = [0, 0, 5]', "four whole numbers"),
         ('[[region]]\npsf = "gaussian:fwhm=3"\nbox = [0, 0, 9, 9]\n' * 2, "polygons 1 and 2 overlap"),
-        ('[[region]]\npsf = "gone.fits"\nbox = [0, 0, 9, 9]', "gone.fits"),
+        ('[[region]]\npsf = "gone.fits"\nbox = [0, 0, 9, 9]', r"r\.toml: psf = 'gone\.fits': there is no such file"),
+        ('[[region]]\npsf = "/etc/hosts"\nbox = [0, 0, 9, 9]', "lies elsewhere"),
+        ('[[region]]\npsf = "r.toml"\nbox = [0, 0, 9, 9]', "a region has one PSF"),
+        ('[[region]]\npsf = "gaussian:fwhm=3"\nbox = ' + "[" * 3000, "cannot be read as TOML"),
     ],
 )
 def test_a_text_file_that_says_something_else(tmp_path, text, wrong):

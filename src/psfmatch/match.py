@@ -18,6 +18,7 @@ from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, c
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
+from psfmatch.io.files import told
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import one_blas_thread, timed
 from psfmatch.psf import PSF, ImagePSF, with_size, words_of_psf
@@ -333,11 +334,12 @@ def read_matched(path: str | PathLike[str]) -> Matched:
     FormatError
         If the file is damaged, or is not a matched exposure.
     """
-    outcome, notes = read_notes(path)
-    kernel = read_kernel(path)
-    worst = kernel.kernels[int(notes["worst_region"])] if isinstance(kernel, RegionsKernel) else kernel
-    solution = Solution(worst, Outcome[outcome], read_cells(path), notes)
-    return Matched(read_exposure(path), kernel, read_quality(path), solution)
+    with told(path):
+        outcome, notes = read_notes(path)
+        kernel = read_kernel(path)
+        worst = kernel.kernels[int(notes["worst_region"])] if isinstance(kernel, RegionsKernel) else kernel
+        solution = Solution(worst, Outcome[outcome], read_cells(path), notes)
+        return Matched(read_exposure(path), kernel, read_quality(path), solution)
 
 
 def measured_quality(

@@ -40,6 +40,7 @@ MAX_OFFSET = 2.0
 FLAT, SMALL = 0.9, 15
 """The share of bright pixels at which a stamp is no PSF; pixels along a side within which nobody can tell."""
 LARGEST_STAMP = 4001
+STEEPEST = 1e6
 
 
 class PSF(ABC):
@@ -184,10 +185,10 @@ class AnalyticPSF(PSF):
 
     @property
     def shape(self) -> tuple[int, int]:
-        size = self.size or 2 * int(np.ceil(self._extent[1])) + 1
-        if size > LARGEST_STAMP:
-            raise PSFError(f"{self!r} needs stamps of {size} px; give a size, or widths in pixels that are meant")
-        return size, size
+        size = self.size or 2.0 * np.ceil(self._extent[1]) + 1.0
+        if not size <= LARGEST_STAMP:
+            raise PSFError(f"{self!r} needs stamps of {size:.0f} px; give a size, or widths in pixels that are meant")
+        return int(size), int(size)
 
     @property
     def resizable(self) -> bool:
@@ -335,7 +336,7 @@ class MoffatPSF(_EllipticalPSF):
     angle : float
         Direction of the long axis, in degrees from +x towards +y.
     beta : float
-        How steeply the wings fall; above 1, or the flux is infinite.
+        How steeply the wings fall; above 1, or the flux is infinite, and at most 1e6, where it is a Gaussian.
     size : int, optional
         Rows and columns of the stamps when no other shape is asked for, odd; default as large as the profile needs.
     sampling : {"integrated", "center"}
@@ -352,8 +353,10 @@ class MoffatPSF(_EllipticalPSF):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (np.isfinite(self.beta) and self.beta > 1.0):
+        if not self.beta > 1.0:
             raise InputError(f"MoffatPSF beta={self.beta!r}: must be above 1, or the flux is infinite")
+        if not self.beta <= STEEPEST:
+            raise InputError(f"MoffatPSF beta={self.beta!r}: at most {STEEPEST:g}; take a Gaussian, which it comes to")
 
     def _density(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         alpha2 = (0.5 * self.fwhm) ** 2 / (2.0 ** (1.0 / self.beta) - 1.0)
@@ -520,7 +523,8 @@ class BasisPSF(PSF):
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
         weights = self.weights.at(x=px, y=py)
-        stamps = np.tensordot(weights.T, self.basis, axes=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            stamps = np.tensordot(weights.T, self.basis, axes=1)
         return _finish(stamps, px, py, self._shape(shape), normalize=self.normalize)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -184,14 +185,18 @@ def _check_fixed(settings: Sequence[str], **chosen: str | None) -> None:
 
 
 def _zero_points(path: Path) -> dict[str, float]:
-    with path.open(newline="", encoding="utf-8") as lines:
-        table = csv.DictReader(lines)
-        if not {"name", "zero_point"} <= set(table.fieldnames or ()):
-            raise click.UsageError(f"{path}: the columns are {table.fieldnames}; it needs name and zero_point")
-        try:
-            return {row["name"]: float(row["zero_point"]) for row in table}
-        except (TypeError, ValueError) as error:
-            raise click.UsageError(f"{path}: {error}") from error
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            table = csv.DictReader(lines)
+            if not {"name", "zero_point"} <= set(table.fieldnames or ()):
+                raise click.UsageError(f"{path}: the columns are {table.fieldnames}; it needs name and zero_point")
+            points = {row["name"]: float(row["zero_point"]) for row in table}
+    except (TypeError, ValueError, csv.Error) as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    wrong = next((name for name, point in points.items() if not math.isfinite(point)), None)
+    if wrong is not None:
+        raise click.UsageError(f"{path}: the zero point of {wrong} is {points[wrong]}; give a magnitude")
+    return points
 
 
 def _print_rows(console: Console, rows: Sequence[Row]) -> None:

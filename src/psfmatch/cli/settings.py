@@ -83,7 +83,7 @@ def config_option(*names: str) -> Callable[[Verb], Verb]:
             return {}
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise click.BadParameter(f"{path}: {error}", context) from error
         tables = {part: values.pop(part) for part in CLASSES if isinstance(values.get(part), dict)}
         for part in CLASSES:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,12 @@ class Store:
             raise InputError(
                 f"{folder} holds what an unfinished coadd has done: resume it (--resume), or remove the folder"
             )
-        known = json.loads(card.read_text(encoding="utf-8"))
+        try:
+            known = json.loads(card.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{card} is damaged ({error}): remove the folder") from error
+        if not isinstance(known, dict):
+            raise InputError(f"{card} is damaged: remove the folder")
         if known != dict(request):
             raise InputError(
                 f"{folder} was begun with other inputs or other options ({_differences(known, request)}): take those "
@@ -83,7 +87,11 @@ class Store:
     def words(self, name: str) -> dict[str, Any] | None:
         """The words under a name; None where there is nothing."""
         found = self._read(name, ("words",))
-        return None if found is None else dict(json.loads(str(found["words"])))
+        try:
+            words = None if found is None else json.loads(str(found["words"]))
+        except (ValueError, RecursionError):
+            return None
+        return words if isinstance(words, dict) else None
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]] | None:
         """The arrays under a name; None where there is nothing."""
@@ -91,11 +99,11 @@ class Store:
 
     def _read(self, name: str, keys: tuple[str, ...] | None) -> dict[str, NDArray[Any]] | None:
         try:
-            with np.load(self._file(name), allow_pickle=False) as data:
+            with open(self._file(name), "rb") as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as data:
                 return {key: data[key] for key in (data.files if keys is None else keys)}
         except FileNotFoundError:
             return None
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError):
+        except Exception:  # whatever zipfile and numpy raise
             return None  # damaged by the disk: as good as not there
 
     def unpack(self, name: str, exposure: Exposure) -> Path:

@@ -98,18 +98,18 @@ def read_cells(path: PathLike) -> SpatialCellSet:
         x, y = (native(rows[name]) for name in "XY")
         why = [str(word).strip() for word in rows["REASON"]]
         science, target = (native(hdus[f"CELLS_{name}"].data).astype(float) for name in ("SCIENCE", "TARGET"))
-    good = np.array([not word for word in why])
-    side, count = max(science.shape[1], target.shape[1]), int(np.count_nonzero(good))
-    return SpatialCellSet(
-        box=Box(header["BOXY0"], header["BOXX0"], header["BOXY1"], header["BOXX1"]),
-        cell_shape=(header["CELLNY"], header["CELLNX"]),
-        x=x[good],
-        y=y[good],
-        science=np.broadcast_to(resized(science, (side, side)), (count, side, side)),
-        target=np.broadcast_to(resized(target, (side, side)), (count, side, side)),
-        fwhm=(_number(header.get("FWHMS")), _number(header.get("FWHMT"))),
-        skipped=tuple((float(x[k]), float(y[k]), why[k]) for k in np.flatnonzero(~good)),
-    )
+        good = np.array([not word for word in why])
+        side, count = max(science.shape[1], target.shape[1]), int(np.count_nonzero(good))
+        return SpatialCellSet(
+            box=Box(header["BOXY0"], header["BOXX0"], header["BOXY1"], header["BOXX1"]),
+            cell_shape=(header["CELLNY"], header["CELLNX"]),
+            x=x[good],
+            y=y[good],
+            science=np.broadcast_to(resized(science, (side, side)), (count, side, side)),
+            target=np.broadcast_to(resized(target, (side, side)), (count, side, side)),
+            fwhm=(_number(header.get("FWHMS")), _number(header.get("FWHMT"))),
+            skipped=tuple((float(x[k]), float(y[k]), why[k]) for k in np.flatnonzero(~good)),
+        )
 
 
 def _number(value: Any) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psfmatch.errors import FormatError, InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
-from psfmatch.io.files import PathLike, split_extension
+from psfmatch.io.files import PathLike, split_extension, told
 from psfmatch.io.fits import extension, image_hdus, is_image, open_fits
 from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, Plane, images_of, load
 from psfmatch.io.frame_formats.registry import companions, frame_format, frame_formats, read_frame
@@ -116,7 +116,8 @@ def read_exposure(
     more = {role: one for role, one in {**given, **beside}.items() if one is not None and role != "psf"}
     planes = {role: _companion(one, frame, wanted, role, memmap=memmap) for role, one in more.items()}
     frame = replace(frame, planes={**frame.planes, **planes})
-    exposure = _exposure(frame, convention or _convention(frame, chosen, mask))
+    with told(file, *(part.path for part in frame.planes.values())):
+        exposure = _exposure(frame, convention or _convention(frame, chosen, mask))
     given_psf = beside.get("psf") if psf is None and frame.psf is None else psf
     model = frame.psf if given_psf is None else given_psf
     if isinstance(model, str) and model == FROM_STARS:
@@ -236,6 +237,8 @@ def _beside(file: Path, given: Mapping[str, Any], frame: Frame) -> dict[str, Any
 def _check_image(image: Plane, parts: Iterable[Plane]) -> None:
     if image.array.dtype.kind not in "biuf":
         raise InputError(f"{image.path}: the image is of dtype {image.array.dtype}; give real numbers")
+    if image.array.ndim != 2:
+        raise FormatError(f"{image.path}: the image has the shape {image.array.shape}; give one of two axes")
     if image.array.size == 1:
         raise InputError(f"{image.path}: the image has one pixel; give an image larger than its PSF")
     for part in parts:
@@ -277,10 +280,8 @@ def _squared(error: NDArray[Any]) -> NDArray[Any]:
 
 
 def _mask(part: Plane, convention: MaskConvention | str | None) -> Mask:
-    try:
+    with told(part.path):
         return mask_from(part.array, part.header, path=part.path, convention=convention)
-    except InputError as error:
-        raise error if str(part.path) in str(error) else InputError(f"{part.path}: {error}") from error
 
 
 def _without_data(exposure: Exposure, parts: Mapping[str, Plane]) -> Exposure:

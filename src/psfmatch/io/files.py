@@ -6,16 +6,19 @@ import gzip
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from psfmatch.errors import FormatError, InputError
+import numpy as np
 
-__all__ = ["PathLike", "atomic_output", "existing_file", "fits_suffix", "reserve", "split_extension"]
+from psfmatch.errors import FormatError, InputError, PsfMatchError
+
+__all__ = ["PathLike", "atomic_output", "existing_file", "fits_suffix", "reason", "reserve", "split_extension", "told"]
 
 PathLike = str | os.PathLike[str]
+Reason = Callable[[Exception], str]
 FITS_SUFFIX = re.compile(r"\.(fits?|fts)(\.gz|\.fz)?$", re.IGNORECASE)
 WITH_EXTENSION = re.compile(r"^(?P<file>.+)\[(?P<extension>[^\[\]]+)\]$")
 
@@ -23,7 +26,7 @@ WITH_EXTENSION = re.compile(r"^(?P<file>.+)\[(?P<extension>[^\[\]]+)\]$")
 def split_extension(path: PathLike) -> tuple[Path, str | None]:
     """``name.fits[N4]`` as the file and the extension asked for; a file of that very name comes first."""
     text = os.fspath(path)
-    match = None if Path(text).exists() else WITH_EXTENSION.match(text)
+    match = None if os.path.exists(text) else WITH_EXTENSION.match(text)
     return (Path(match["file"]), match["extension"].strip()) if match else (Path(text), None)
 
 
@@ -44,6 +47,51 @@ def existing_file(path: Path) -> Path:
     if path.stat().st_size == 0:
         raise FormatError(f"{path}: the file is empty")
     return path
+
+
+@contextmanager
+def told(
+    path: PathLike, *others: PathLike, what: str = "is damaged, or not what it seems", of: Reason | None = None
+) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes an error that names it.
+
+    Errors of psfmatch get the file's name where they lack it.  A missing file and warnings that were made errors pass.
+    numpy does not warn of numbers that overflow or are none: they become infinite or NaN, and are judged as such.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    others : paths
+        Files that are read with it; an error that names one of them is left as it is.
+    what : str
+        What is said of a file that cannot be read.
+    of : callable, optional
+        What an error says; default `reason`.
+
+    Raises
+    ------
+    FormatError
+        For whatever a library raised.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (FileNotFoundError, Warning):
+        raise
+    except PsfMatchError as error:
+        if any(os.fspath(name) in str(error) for name in (path, *others)):
+            raise
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
+    except MemoryError as error:
+        raise FormatError(f"{os.fspath(path)}: does not fit into memory ({error})") from error
+    except Exception as error:
+        raise FormatError(f"{os.fspath(path)}: {what}: {(of or reason)(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an error says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fits_suffix(path: Path) -> str:

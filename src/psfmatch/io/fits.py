@@ -9,6 +9,7 @@ import io
 import lzma
 import math
 import mmap
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,16 +22,21 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from psfmatch.errors import FormatError, PsfMatchError
-from psfmatch.io.files import existing_file
+from psfmatch.errors import FormatError
+from psfmatch.io.files import existing_file, reason, told
 
 __all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet", "write_hdus"]
 
 DAMAGE = r"(?s).*(truncated|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
+UNPACKED_AT_LEAST = 1 << 30
 _FILTERS = threading.RLock()
-BLOCK = 2880
 SUM = "of the bytes of this HDU"
+BLOCK, CARD = 2880, 80
+MOST = 999  # axes of an image, columns of a table
+BITPIX = ("8", "16", "32", "64", "-32", "-64")
+SIZES = re.compile(rb"(?=(Z?NAXIS|NAXIS\d{1,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS) *=(.{70}))", re.DOTALL)
+LONGEST_HEADER = 1 << 24
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
@@ -46,22 +52,20 @@ def open_fits(path: Path, *, memmap: bool = False) -> Iterator[fits.HDUList]:
         If it is no FITS file, or damaged, or cut off, or larger on paper than on disk.
     """
     existing_file(path)
-    try:
-        with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
-            source, size, verify = _source(raw, path)
-            mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
-            with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
-                len(hdus)  # reads every header, so that a file cut off anywhere is found out now
-                _check_count(hdus)
-                _check_sizes(hdus, size)
-                _check_tail(hdus, source)
-                yield hdus
-    except (PsfMatchError, FileNotFoundError):
-        raise
-    except MemoryError as error:
-        raise FormatError(f"{path}: does not fit into memory ({error})") from error
-    except Exception as error:
-        raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
+    with told(path, what="cannot be read as FITS", of=_first_line):
+        try:
+            with open(path, "rb") as raw:  # ours to close, whatever astropy does on an error
+                source, size, verify = _source(raw, path)
+                _check_headers(source, size, path)
+                mode = None if memmap else False  # None: wherever it can be; True would refuse scaled images
+                with quiet(error=DAMAGE), fits.open(source, memmap=mode, checksum=verify) as hdus:
+                    len(hdus)  # reads every header, so that a file cut off anywhere is found out now
+                    _check_count(hdus)
+                    _check_sizes(hdus, size)
+                    _check_tail(hdus, source)
+                    yield hdus
+        except AstropyWarning as error:
+            raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
 
 
 @contextmanager
@@ -78,12 +82,11 @@ def quiet(*, error: str | None = None) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, KeyError) and isinstance(error.args[0], str):
-        return f"the header card {text} is missing"
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        return f"the header card {str(error).strip()} is missing"
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         return "a header promises more data than a file can hold"
-    return text.splitlines()[0].rstrip(".:")
+    return reason(error).rstrip(".:")
 
 
 class _Unpacked(io.BytesIO):
@@ -103,10 +106,51 @@ def _source(raw: BinaryIO, path: Path) -> tuple[BinaryIO, int, bool]:
     raw.seek(0)
     for magic, opener in COMPRESSIONS.items():
         if head.startswith(magic):
+            most = max(LARGEST_TILE_RATIO * path.stat().st_size, UNPACKED_AT_LEAST)
             with opener(raw) as stream:
-                content = stream.read()
+                content = stream.read(most + 1)
+            if len(content) > most:
+                raise FormatError(f"{path}: unpacks to more than {LARGEST_TILE_RATIO} times its size; unpack it first")
             return _Unpacked(content, str(path)), len(content), False
     return raw, path.stat().st_size, b"PSFMATCH= " in head
+
+
+def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
+    """Refuse sizes that FITS does not know.
+
+    Of numbers of axes and columns astropy would make lists, however large; of a negative size, or a text, it would go
+    back in the file, and never come to its end.
+    """
+    at = 0
+    while at < size:
+        source.seek(at)
+        header = bytearray()
+        while (block := source.read(BLOCK)) and len(header) < LONGEST_HEADER:
+            header += block
+            if block.rstrip(b" \0").endswith(b"END"):
+                break
+        cards: dict[bytes, int] = {}
+        for found in SIZES.finditer(header):
+            if found.start() % CARD == 0 and found[1] not in cards:
+                cards[found[1]] = _size(found, path)
+        axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
+        more = [n for name, n in cards.items() if name.startswith(b"NAXIS") and n > size]
+        if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
+            raise FormatError(f"{path}: a header promises {max(more)} rows or columns of nothing; it is wrong")
+        grouped = axes[:1] == [0] and b"GROUPS  =                    T" in header
+        pixels = math.prod(axes[grouped:]) if axes else 0
+        values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
+        at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
+    source.seek(0)
+
+
+def _size(card: re.Match[bytes], path: Path) -> int:
+    """The number on a card from which the size of an HDU follows, checked to be one that FITS knows."""
+    name, value = card[1].decode("ascii"), card[2].decode("latin1").partition("/")[0].strip()
+    known = value in BITPIX if name == "BITPIX" else value.isdecimal() and int(value) >= (name == "GCOUNT")
+    if not known or (name in ("NAXIS", "ZNAXIS", "TFIELDS") and int(value) > MOST):
+        raise FormatError(f"{path}: a header says {name} = {value}, which cannot be")
+    return int(value)
 
 
 def _check_count(hdus: fits.HDUList) -> None:

@@ -50,7 +50,7 @@ class Tree:
         self.path, self.hdus = source.path, source.hdus
         try:
             self.root = json.loads(source.path.read_bytes() if self.hdus is None else self._json(self.hdus))
-        except (ValueError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"{self.path}: its JSON cannot be read: {error}") from error
         if not isinstance(self.root, dict):
             raise FormatError(f"{self.path}: is JSON, but no tree of lsst.images")
@@ -71,7 +71,10 @@ class Tree:
         if not isinstance(node, dict) or not {"data", "source"} & set(node):
             raise FormatError(f"{self.path}: no array where one is expected in its JSON")
         if "data" in node:
-            return np.array(node["data"], np.dtype(node.get("datatype", "float64")))
+            dtype = np.dtype(node.get("datatype", "float64"))
+            if dtype.kind not in "biuf":
+                raise FormatError(f"{self.path}: an array of {dtype} in its JSON, where numbers are expected")
+            return np.array(node["data"], dtype)
         return native(np.asarray(self.hdu(node).data))
 
     def hdu(self, node: dict[str, Any]) -> Any:

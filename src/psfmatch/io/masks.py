@@ -42,6 +42,7 @@ from psfmatch.io.files import existing_file
 __all__ = ["CONVENTIONS", "RUBIN_NAMES", "MaskConvention", "mask_convention", "mask_from"]
 
 CODES_SINCE = (3, 5)
+LARGEST_MASK = 63
 PLANE = re.compile(r"[A-Z][A-Z0-9_]*")
 # the planes of lsst.images, by what Rubin called them before
 RUBIN_NAMES: Mapping[str, str] = MappingProxyType(
@@ -141,7 +142,7 @@ class MaskConvention:
                 raise ValueError(f"{base.name} is a table of {base.kind}, and cannot be extended by {kind}")
             rest, bad = (base.rest, base.any_is_bad) if base else ("DQ", False)
             return cls(file.stem, kind, {**(base.planes if base else {}), **planes}, rest, bad)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:  # InputError is a ValueError
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:  # InputError is a ValueError
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise FormatError(
                 f'{file}: is no table of mask planes ({what}); it needs [planes] with 0 = "BAD"'
@@ -177,6 +178,8 @@ def _with(names: Any) -> dict[str, int]:
     planes = dict(MASK_PLANES)
     for name in names:
         planes.setdefault(name, max(planes.values()) + 1)
+    if len(planes) > LARGEST_MASK:
+        raise InputError(f"a mask of {len(planes)} planes; at most {LARGEST_MASK} can be held: let several go to one")
     return planes
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psfmatch.errors import InputError, PSFError
+from psfmatch.errors import InputError
 from psfmatch.io.files import split_extension
 from psfmatch.io.fits import image_hdus
 from psfmatch.io.psf_formats import image, own
@@ -94,7 +95,7 @@ def read_psf(
 
 def _in_words(source: str | PathLike[str]) -> bool:
     """Whether a source is no file, but words."""
-    if not isinstance(source, str) or split_extension(source)[0].exists():
+    if not isinstance(source, str) or os.path.exists(split_extension(source)[0]):
         return False
     if not are_words(source):
         raise FileNotFoundError(f"{source}: no such file, nor a PSF in words such as moffat:fwhm=5,beta=3.5")
@@ -133,10 +134,7 @@ def read_stamp(source: str | PathLike[str]) -> Stamp | None:
         found = recognised(opened)
         if opened.hdus is None or (found is not None and found.name != image.FORMAT.name):
             return None
-        try:
-            return stamp_of(opened.hdus, image.stamp_hdu(opened))
-        except PSFError as error:
-            raise PSFError(f"{opened.name}: {error}") from error
+        return stamp_of(opened.hdus, image.stamp_hdu(opened))
 
 
 def is_only_a_model(path: str | PathLike[str]) -> bool:

@@ -8,7 +8,7 @@ the stamp; a table, a PSFEx model; or an image (n, sy, sx) with ``PSF_n_WEIGHTS`
 A TOML file has a table for each region, numbered 1, 2, 3 ... as they stand::
 
     [[region]]
-    psf = "ccd1.psf"                  # a file, looked for beside this one; or words: moffat:fwhm=4,beta=3
+    psf = "ccd1.psf"                  # a file beside this one, or in a folder there; or words: moffat:fwhm=4,beta=3
     box = [0, 0, 2046, 4094]          # x0, y0, x1, y1: columns x0 to x1 - 1, rows y0 to y1 - 1
 
     [[region]]
@@ -18,6 +18,7 @@ A TOML file has a table for each region, numbered 1, 2, 3 ... as they stand::
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +29,10 @@ from astropy.io import fits
 
 from psfmatch.errors import FormatError, InputError
 from psfmatch.geometry import Box
-from psfmatch.io.files import existing_file
+from psfmatch.io.files import existing_file, split_extension
 from psfmatch.io.fits import plane
 from psfmatch.io.headers import box_cards, origin_of
+from psfmatch.io.words import are_words
 from psfmatch.psf import PSF
 from psfmatch.regions import Regions, RegionsPSF
 
@@ -78,8 +80,10 @@ def psf_of_regions(hdus: fits.HDUList, read: Callable[[fits.HDUList, str], PSF])
     regions = read_regions(hdus)
     try:
         return RegionsPSF(regions, {k: read(hdus, f"PSF_{k}") for k in regions.boxes if f"PSF_{k}" in hdus})
+    except FormatError:
+        raise
     except InputError as error:
-        raise error if isinstance(error, FormatError) else FormatError(f"{hdus.filename()}: {error}") from error
+        raise FormatError(f"{hdus.filename()}: {error}") from error
 
 
 def psf_from_toml(path: Path, read: Callable[[str], PSF]) -> RegionsPSF:
@@ -100,7 +104,7 @@ def psf_from_toml(path: Path, read: Callable[[str], PSF]) -> RegionsPSF:
     """
     try:
         rows = tomllib.loads(existing_file(path).read_text(encoding="utf-8")).get("region")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as TOML: {error}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise FormatError(f"{path}: has no tables [[region]], each with psf and with box or polygon")
@@ -109,12 +113,25 @@ def psf_from_toml(path: Path, read: Callable[[str], PSF]) -> RegionsPSF:
         if set(row) - KEYS or "psf" not in row or len(row) != 2:
             raise FormatError(f"{path}: region {number} has {', '.join(row)}; give it psf, and box or polygon")
         polygons[number] = row["polygon"] if "polygon" in row else _corners(row["box"], f"{path}: region {number}")
-        beside = path.parent / str(row["psf"])
-        psfs[number] = read(str(beside) if beside.exists() else str(row["psf"]))
+        psfs[number] = read(_words_or_file(row["psf"], path))
     try:
         return RegionsPSF(Regions.from_polygons(polygons), psfs)
     except (InputError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _words_or_file(text: Any, path: Path) -> str:
+    """What a region says of its PSF: words as they are, or a file beside the one that says so."""
+    if not isinstance(text, str):
+        raise FormatError(f"{path}: psf = {text!r}; give a file's name or words such as moffat:fwhm=4,beta=3")
+    file, _ = split_extension(path.parent / text)
+    if not os.path.exists(file) and are_words(text):
+        return text
+    if not os.path.exists(file):
+        raise FormatError(f"{path}: psf = {text!r}: there is no such file beside it, nor is it a PSF in words")
+    if not Path(os.path.abspath(file)).is_relative_to(os.path.abspath(path.parent)):
+        raise FormatError(f"{path}: psf = {text!r} lies elsewhere; put it beside this file, or into a folder there")
+    return str(path.parent / text)
 
 
 def _corners(box: Any, name: str) -> list[tuple[float, float]]:

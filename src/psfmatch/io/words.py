@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from psfmatch.errors import InputError
@@ -50,7 +50,7 @@ FAMILIES = {
 def are_words(text: str) -> bool:
     """Whether a text is meant as words rather than as a file name."""
     head = text.partition(":")[0].strip().lower().replace("_", "-")
-    return head in FAMILIES or (re.fullmatch(r"[A-Za-z][A-Za-z _-]+:.*", text) is not None and not Path(text).exists())
+    return head in FAMILIES or (re.fullmatch(r"[A-Za-z][A-Za-z _-]+:.*", text) is not None and not os.path.exists(text))
 
 
 def psf_from_words(text: str, *, pixel_scale: float | None = None) -> PSF:

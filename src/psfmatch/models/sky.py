@@ -106,7 +106,8 @@ class Polynomial:
     def at(self, u: FloatArray, v: FloatArray) -> FloatArray:
         """The parameters at each position, shape (n_positions, n)."""
         i, j = self.powers.T[:, :, None]
-        return np.asarray((self.coefficients @ (u**i * v**j)).T)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found by those who use it
+            return np.asarray((self.coefficients @ (u**i * v**j)).T)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -47,14 +47,16 @@ def _measured(image: np.ndarray) -> float:
     step = max(1, round((image.size / 1e6) ** 0.5))
     values = np.asarray(image[::step, ::step], float)
     values = values[np.isfinite(values)]
+    if not values.size:
+        return 1.0
     return SIGMA_OF_MAD * float(np.median(np.abs(values - np.median(values)))) or 1.0
 
 
 def companions(path: Path, card: object = None) -> dict[str, Path]:
     """The confidence map that exists beside an image: that of the card, or of the image's name with ``_conf``."""
     names = [FITS_SUFFIX.sub("", path.name) + "_conf" + end for end in (".fit", ".fits", ".fit.fz", ".fits.fz")]
-    if isinstance(card, str) and card.strip():
-        names.insert(0, split_extension(card.strip())[0].name)
+    if isinstance(card, str) and (name := split_extension(card.strip())[0].name):
+        names.insert(0, name)
     return next(({"weight": path.with_name(name)} for name in names if path.with_name(name).is_file()), {})
 
 

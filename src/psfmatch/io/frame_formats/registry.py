@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from psfmatch.errors import FormatError, InputError, PsfMatchError
+from psfmatch.errors import FormatError, InputError
+from psfmatch.io.files import told
 from psfmatch.io.frame_formats import casu, ccddata, decam, layouts, legacypipe, lsst_images, roman, rubin, sdss
 from psfmatch.io.frame_formats.base import Frame, FrameFormat, FrameSource
 
@@ -58,17 +59,10 @@ def read_frame(source: FrameSource, format: FrameFormat | None = None) -> Frame:
     FormatError
         If none does, or the file is not what it seems; it names the file.
     """
-    try:
+    with told(source.path):
         chosen = format or next((known for known in FORMATS if known.recognises(source)), None)
         if chosen is not None:
             return chosen.read(source)
-    except (PsfMatchError, Warning):
-        raise
-    except MemoryError as error:
-        raise FormatError(f"{source.path}: does not fit into memory ({error})") from error
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{source.path}: is damaged, or not what it seems: {reason}") from error
     names = ", ".join(known.name for known in FORMATS)
     raise FormatError(
         f"{source.path}: cannot be read as FITS, nor as a frame of another kind: it is {source.seems()}; "

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from astropy.io import fits
 
 from psfmatch.errors import FormatError
-from psfmatch.io.files import PathLike, existing_file, split_extension
+from psfmatch.io.files import PathLike, existing_file, split_extension, told
 from psfmatch.io.fits import COMPRESSIONS, extension, open_fits
 from psfmatch.psf import PSF
 
@@ -54,7 +55,7 @@ class PSFOptions:
 
 
 class PSFSource:
-    """A file that may hold a PSF, opened as far as it is looked into; a context that closes it.
+    """A file that may hold a PSF, opened as far as it is looked into; a context that closes it, and names it in errors.
 
     Parameters
     ----------
@@ -79,12 +80,15 @@ class PSFSource:
         self.path, self.wanted = split_extension(source)
         existing_file(self.path)
         self._open = ExitStack()
+        self._open.enter_context(told(self.name, self.path))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     @cached_property
     def head(self) -> bytes:

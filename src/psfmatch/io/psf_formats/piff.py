@@ -212,6 +212,8 @@ def basis_polynomial(struct: Mapping[str, Any], solution: FloatArray) -> tuple[P
     orders = [int(n) for n in (order if isinstance(order, list) else [order, order])]
     if isinstance(most, str):
         raise Unknown(f"BasisPolynomial has the cross terms {most}")
+    if len(orders) != 2 or max(orders) >= solution.shape[-1]:
+        raise PSFError(f"{solution.shape[-1]} terms are too few for a polynomial of the orders {orders}")
     most = max(orders) if most is None else int(most)
     powers = np.array([(i, j) for i in range(orders[0] + 1) for j in range(orders[1] + 1) if i + j <= most])
     return Polynomial(solution, powers), keys == ("x", "y")

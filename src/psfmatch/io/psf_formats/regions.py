@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 from psfmatch.errors import FormatError
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.io.psf_formats.own import named_psf
 from psfmatch.io.regions import is_of_regions, psf_from_toml, psf_of_regions
+from psfmatch.psf import PSF
 from psfmatch.regions import RegionsPSF
 
 __all__ = ["FORMAT"]
@@ -20,14 +22,24 @@ def _recognises(source: PSFSource) -> bool:
 
 
 def _read(source: PSFSource, options: PSFOptions) -> RegionsPSF:
-    from psfmatch.io.psfs import read_psf
-
     if source.hdus is None:
-        options_of_each = {name: getattr(options, name) for name in ("pixel_scale", "wcs", "allow_pickle")}
-        return psf_from_toml(source.path, partial(read_psf, **options_of_each))
+        return psf_from_toml(source.path, partial(_of_one, options=options))
     if not is_of_regions(source.hdus):
         raise FormatError(f"{source.path}: has no image LABELS with PSF_1, PSF_2 ...; it is {source.seems()}")
     return psf_of_regions(source.hdus, named_psf)
+
+
+def _of_one(text: str, options: PSFOptions) -> PSF:
+    """The PSF of one region, from words or a file that has no regions itself."""
+    from psfmatch.io.psfs import read_psf
+
+    if os.path.isfile(text):
+        with PSFSource(text) as source:
+            if source.hdus is None and _recognises(source):
+                raise FormatError(f"{text}: is of regions; a region has one PSF")
+    return read_psf(
+        text, pixel_scale=options.pixel_scale, wcs=options.wcs, allow_pickle=options.allow_pickle
+    )  # fmt: skip
 
 
 FORMAT = PSFFormat(name="regions", title="regions with a PSF each", recognises=_recognises, read=_read)

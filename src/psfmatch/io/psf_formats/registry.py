@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from psfmatch.errors import FormatError, InputError, PsfMatchError, PsfMatchWarning
+from psfmatch.errors import FormatError, InputError, PsfMatchWarning
+from psfmatch.io.files import told
 from psfmatch.io.psf_formats import afw, cube, image, lsst_images, own, piff, psfex, regions, sdss, stdpsf, stpsf
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.psf import PSF
@@ -119,14 +120,5 @@ def read_file(source: PSFSource, options: PSFOptions, format: PSFFormat | None =
             f"{source.path}: no PSF format takes it for its own: it is {source.seems()}. If you can load it yourself, "
             f"give psfmatch the array or the object. Known: {titles}"
         )
-    try:
+    with told(source.name, source.path, what=f"taken for {chosen.title}, but cannot be read"):
         return chosen.read(source, options)
-    except PsfMatchError as error:
-        if str(source.path) in str(error):
-            raise
-        raise type(error)(f"{source.name}: {error}") from error
-    except MemoryError as error:
-        raise FormatError(f"{source.path}: does not fit into memory ({error})") from error
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{source.path}: taken for {chosen.title}, but cannot be read: {reason}") from error

@@ -43,7 +43,10 @@ def _read(source: PSFSource, options: PSFOptions) -> BasisPSF:
     rows = source.hdus[number].data  # type: ignore[index]
     ny, nx = int(rows["RNROW"][0]), int(rows["RNCOL"][0])
     basis = np.stack([np.asarray(row, float)[: ny * nx].reshape(ny, nx) for row in rows["RROWS"]])
-    order = max(int(row["nrow_b"]) + int(row["ncol_b"]) - 2 for row in rows)
+    terms = [(int(row["nrow_b"]), int(row["ncol_b"]), np.shape(row["c"])) for row in rows]
+    if not all(len(c) == 2 and 1 <= nr <= c[0] and 1 <= nc <= c[1] for nr, nc, c in terms):
+        raise FormatError(f"{source.path}: nrow_b and ncol_b are not the sizes of a part of the coefficients c")
+    order = max(nr + nc - 2 for nr, nc, _ in terms)
     nodes = np.cos(np.pi * (np.arange(order + 1) + 0.5) / (order + 1))
     y, x = (g.ravel() for g in np.meshgrid(nodes, nodes, indexing="ij"))
     y, x = FRAME.center.y + 0.5 * FRAME.shape[0] * y, FRAME.center.x + 0.5 * FRAME.shape[1] * x
