@@ -1,0 +1,275 @@
+"""Whether the tests notice small faults: ``python -m tools.mutants [--count 250] [--seed 8]``.
+
+A random sample of faults (see `tools.faults`), drawn from each file in proportion to its lines, is put one at a time
+into the rooms of `ROOMS`, in memory: no file is changed.  Each is shown to those tests of `TESTS` that run the line, the
+quickest first, until one fails.  A fault counts as killed if a test fails, if a module cannot be loaded, or if the
+tests take three times their processor time and ten seconds more.  Those that survive are printed, and written with the rest to
+``build/mutants/results.json``; which of them change nothing that can be seen is held, with the reason, by
+``tools/equivalent.toml``.
+
+Processes that tests start, and files that they run, have no fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import tomllib
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+
+from tools.faults import Fault, faults_of, faulty_source
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "psfmatch"
+WORK = ROOT / "build" / "mutants"
+ROOMS = ("solve", "convolve", "kernel.py", "fields.py")
+TESTS = (
+    "geometry_fields", "kernel_quality", "convolve", "physics", "compress", "toeplitz", "demand", "free_form", "fourier",
+    "alard_lupton", "options", "defects_of_peers", "threads",
+)  # fmt: skip
+OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb", "no", "-r", "N")
+MOST_SECONDS = 90.0
+"""Of the tests that one fault is shown to, the quickest first."""
+MEMORY = 12 * 2**30
+BROKEN = 99
+"""Exit status where not the tests fail, but what runs them."""
+
+
+class Altered(SourceFileLoader):
+    """Finds one module of the package, and loads it with a fault."""
+
+    def __init__(self, name: str, path: Path, source: str) -> None:
+        super().__init__(name, str(path))
+        self.source = source
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def get_code(self, name: str) -> object:
+        return compile(self.source, self.path, "exec")
+
+
+def in_fork(work: Callable[[], int], seconds: int = 3600) -> int:
+    """The exit status of some work in a process of its own; ``-signal.SIGXCPU`` where it takes more processor time."""
+    child = os.fork()
+    if not child:
+        status = BROKEN
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            status = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    end = time.monotonic() + 10 * seconds  # one that waits takes no processor time
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -signal.SIGXCPU
+
+
+def files() -> list[Path]:
+    """The files that get faults."""
+    return sorted(
+        path for room in ROOMS for path in ([SOURCE / room] if room.endswith(".py") else (SOURCE / room).glob("*.py"))
+    )
+
+
+def sample(count: int, seed: int) -> list[Fault]:
+    """Some of all faults, from each file in proportion to its lines, in random order."""
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files()}
+    chance = random.Random(seed)
+    drawn = []
+    for path, n in lines.items():
+        found = faults_of(path)
+        drawn += chance.sample(found, min(len(found), round(count * n / sum(lines.values()))))
+    chance.shuffle(drawn)
+    return drawn
+
+
+class Watch:
+    """A plugin of pytest: which test runs which line, and how long it takes."""
+
+    def __init__(self) -> None:
+        from coverage import Coverage
+
+        self.coverage = Coverage(data_file=str(WORK / "lines"), include=[str(path) for path in files()])
+        self.seconds: dict[str, float] = {}
+
+    def pytest_sessionstart(self) -> None:
+        self.coverage.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.coverage.switch_context(nodeid)
+        self.seconds[nodeid] = time.process_time()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.seconds[nodeid] = time.process_time() - self.seconds[nodeid]
+
+    def pytest_sessionfinish(self) -> None:
+        self.coverage.stop()
+        self.coverage.save()
+        (WORK / "seconds.json").write_text(json.dumps(self.seconds))
+
+
+def watch() -> int:
+    """Run all tests once, and note which lines each runs."""
+    import pytest
+
+    paths = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
+    return int(pytest.main([*OPTIONS, *paths], plugins=[Watch()]))
+
+
+class Telling:
+    """Which tests can tell a fault, the quickest first."""
+
+    def __init__(self) -> None:
+        from coverage import CoverageData
+
+        self.seconds: dict[str, float] = json.loads((WORK / "seconds.json").read_text())
+        self.data = CoverageData(str(WORK / "lines"))
+        self.data.read()
+
+    def tests(self, fault: Fault) -> list[str]:
+        """All that run a line of its statement, or, if it is run once for all, of its file."""
+        by_line = self.data.contexts_by_lineno(str(fault.path))
+        first, last = (1, 10**6) if fault.loaded else fault.lines
+        found = {test for line, tests in by_line.items() if first <= line <= last for test in tests if test}
+        chosen: list[str] = []
+        total = 0.0
+        for test in sorted(found, key=lambda test: self.seconds[test]):
+            total += self.seconds[test]
+            if chosen and total > MOST_SECONDS:
+                break
+            chosen.append(test)
+        return chosen
+
+    def limit(self, tests: list[str]) -> int:
+        """How much processor time they may take."""
+        return int(3.0 * sum(self.seconds[test] for test in tests)) + 10
+
+
+def fate(fault: Fault, telling: Telling) -> str:
+    """``killed``, ``timeout`` or ``survived``."""
+    tests = telling.tests(fault)
+    name = ".".join(fault.path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+    loader = Altered(name, fault.path, faulty_source(fault))
+
+    def work() -> int:
+        import pytest
+
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        sys.meta_path.insert(0, loader)
+        return int(pytest.main([*OPTIONS, *tests]))
+
+    if not tests:
+        return "survived"
+    status = in_fork(work, telling.limit(tests))
+    if status == BROKEN:
+        sys.exit(f"the tests of {fault} could not be run")
+    return "timeout" if status in (-signal.SIGXCPU, -signal.SIGKILL) else "killed" if status else "survived"
+
+
+def equivalents() -> dict[tuple[str, str, str], str]:
+    """Why some faults cannot be seen, by file, statement and fault."""
+    table = tomllib.loads((ROOT / "tools" / "equivalent.toml").read_text(encoding="utf-8"))
+    return {(e["file"], e["before"], e["after"]): e["why"] for e in table.get("fault", ())}
+
+
+def key(fault: Fault) -> tuple[str, str, str]:
+    return str(fault.path.relative_to(SOURCE)), fault.before, fault.after
+
+
+def preload() -> None:
+    """What every test needs and no fault changes, once for all of them."""
+    import astropy.io.fits
+    import astropy.wcs
+    import scipy.fft
+    import scipy.interpolate
+    import scipy.ndimage
+    import scipy.optimize
+    import scipy.signal  # noqa: F401
+
+
+def tried(drawn: list[Fault], seconds: float) -> Iterator[tuple[Fault, str]]:
+    """The fate of each, as long as the time lasts."""
+    telling, end, known = Telling(), time.monotonic() + seconds, equivalents()
+    for fault in drawn:
+        if time.monotonic() > end:
+            return
+        yield fault, "equivalent" if key(fault) in known else fate(fault, telling)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=250, help="faults to draw")
+    parser.add_argument("--seed", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=7200.0, help="after which no other is tried")
+    parser.add_argument("--only", default="", help="only faults of files whose path holds this")
+    parser.add_argument("--again", action="store_true", help="only those that survived last time; the rest as it was")
+    parser.add_argument("--watch", action="store_true", help="find anew which test runs which line")
+    options = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    sys.path.insert(0, str(ROOT / "src"))
+    os.environ.update(PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    preload()
+    if (options.watch or not (WORK / "lines").exists()) and in_fork(watch):
+        sys.exit("the tests fail without any fault")
+    drawn = [fault for fault in sample(options.count, options.seed) if options.only in str(fault.path)]
+    report(drawn, options.seconds, options.again)
+
+
+def report(drawn: list[Fault], seconds: float, again: bool) -> None:
+    """Try them, print those that survive, and the score with its binomial error."""
+    log = WORK / "results.json"
+    before = {(r["file"], r["number"]): r["fate"] for r in json.loads(log.read_text())} if again else {}
+    places = {(key(fault)[0], fault.number): fault for fault in drawn}
+    kept = {place: fate for place, fate in before.items() if fate in ("killed", "timeout") and place in places}
+    rest = [fault for place, fault in places.items() if place not in kept and (not again or place in before)]
+    done = [(places[place], fate) for place, fate in kept.items()]
+    for fault, found in tried(rest, seconds):
+        done.append((fault, found))
+        file, old, new = key(fault)
+        rows = [{"file": key(f)[0], "number": f.number, "before": f.before, "after": f.after, "fate": e} for f, e in done]
+        log.write_text(json.dumps(rows, indent=1))
+        if found == "survived":
+            print(f"{file}:{fault.lines[0]}\n  - {old}\n  + {new}", flush=True)
+    print_scores([(key(fault)[0], found) for fault, found in done])
+
+
+def print_scores(done: list[tuple[str, str]]) -> None:
+    """A line for each room and one for all."""
+    rooms = sorted({file.partition("/")[0] for file, _ in done})
+    for room in (*rooms, ""):
+        counts = Counter(found for file, found in done if file.startswith(room))
+        killed, counted = counts["killed"] + counts["timeout"], counts.total() - counts["equivalent"]
+        share = killed / max(counted, 1)
+        error = (share * (1.0 - share) / max(counted, 1)) ** 0.5
+        print(
+            f"{room or 'all':10s} tried {counts.total():4d}  equivalent {counts['equivalent']:3d}  killed {killed:4d} "
+            f"({counts['timeout']} by time)  survived {counts['survived']:3d}  score {share:.1%} +- {error:.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
