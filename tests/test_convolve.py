@@ -14,9 +14,12 @@ from psfmatch import (
     MatchingKernel,
     Planes,
     PsfMatchWarning,
+    Regions,
+    RegionsKernel,
     convolve,
     convolve_many,
 )
+from psfmatch.convolve.splines import _thinned
 from psfmatch.exposure import MASK_PLANES
 
 BOX = Box.from_shape((131, 83), y0=-30, x0=500)
@@ -117,6 +120,14 @@ def test_weights_of_any_kind(kind):
     sane = ~(np.abs(truth.image) > 1e10)
     error = np.abs(fast.image[sane] - truth.image[sane])
     assert np.nanmax(error) < 1e-11 * np.nanmax(np.abs(truth.image[sane]))
+
+
+@pytest.mark.parametrize("count", [2, 23, 24, 97])
+def test_a_block_of_a_spline_kernel_is_sampled_up_to_its_ends(count):
+    positions = np.arange(500.0, 500.0 + count)
+    some = _thinned(positions)
+    assert (some[0], some[-1]) == (positions[0], positions[-1])
+    assert np.diff(some).max() <= max(1, np.ceil(count / 23))
 
 
 def saturated(dtype):
@@ -256,6 +267,29 @@ def test_many_cut_outs_as_one_by_one(kernel):
 def test_many_need_one_kernel_each(kernel):
     with pytest.raises(InputError, match="1 exposures and 2 kernels"):
         convolve_many([exposure()], [kernel, kernel])
+
+
+def test_an_image_of_the_kernels_size_has_one_whole_pixel():
+    image, weights = np.random.default_rng(9).normal(size=(2, KY, KX))
+    kernel = MatchingKernel.constant(weights, BOX)
+    for convolver in (Direct(edge="nan"), FFT(edge="nan")):
+        out = convolve(Exposure(image), kernel, convolver=convolver).image
+        assert np.argwhere(np.isfinite(out)).tolist() == [[KY // 2, KX // 2]]
+        assert out[KY // 2, KX // 2] == pytest.approx((image * weights[::-1, ::-1]).sum())
+    for smaller in (image[1:], image[:, 1:]):
+        with pytest.raises(InputError, match="smaller than the kernel"):
+            convolve(Exposure(smaller), kernel)
+
+
+def test_each_region_has_borders_of_its_own_and_brings_the_planes_to_say_so(kernel):
+    column = np.arange(BOX.shape[1]) + np.zeros((BOX.shape[0], 1))
+    regions = Regions(np.where(column < 40, 1, 2).astype(np.int16), BOX)
+    mask = Mask(np.zeros(BOX.shape, np.int32), {"BAD": 4})
+    out = convolve(Exposure(np.ones(BOX.shape), mask=mask, box=BOX), RegionsKernel(regions, {1: kernel, 2: kernel}))
+    border = np.ones(BOX.shape, bool)
+    border[3:-3, 5:35] = border[3:-3, 45:-5] = False
+    assert (out.mask.any_of("EDGE") == border).all()
+    assert set(out.mask.planes) == {"BAD", "EDGE", "INTRP", "NO_DATA"}
 
 
 def test_bad_values_stay_inside_their_footprint(kernel):

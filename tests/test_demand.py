@@ -54,6 +54,14 @@ def test_what_a_pair_demands_is_the_quotient_of_its_transforms():
     assert Demand.of(stamp(target, 61), stamp(science, 61)).largest(1e-3).largest == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("flux", [1.0, 0.01, 300.0])
+def test_what_is_amplified_too_much_does_not_depend_on_the_flux(flux):
+    demand = Demand.of(stamp(GaussianPSF(fwhm=3.5)) / flux, stamp(GaussianPSF(fwhm=5.0)))
+    sharp, smooth = (np.outer(line, line) for line in ([-0.5, 2.0, -0.5], [0.25, 0.5, 0.25]))
+    assert demand.exceeded(flux * sharp, 1e-2, 1e-3)
+    assert not demand.exceeded(flux * smooth, 1e-2, 1e-3)
+
+
 ROUND = MoffatPSF(fwhm=4.5, beta=3.0)
 CASES = {
     "size": (

@@ -218,6 +218,15 @@ def test_size_strength_and_order_can_be_given():
     assert (solution.statistics["strength"], solution.statistics["order"]) == (1e-3, 1)
 
 
+def test_only_clean_stamps_are_handed_to_the_division_in_fourier_space():
+    """Where they call for a kernel larger than allowed; noise of 1e-3 of the peak would be divided by."""
+    clean, target = stamp(PAIRS["elliptical"][0], 41), stamp(PAIRS["elliptical"][1], 41)
+    noisy = clean + np.random.default_rng(3).normal(0.0, 1e-3 * clean.max(), clean.shape)
+    solver = FreeForm(max_size=15)
+    said = [matching_kernel(s, target, solver=solver, throw=False).statistics["solver"] for s in (clean, noisy)]
+    assert said == ["fourier", "free-form"]
+
+
 def test_a_kernel_spares_the_border_of_a_small_frame():
     science, target = ImagePSF(stamp(PAIRS["elliptical"][0], 65)), GaussianPSF(fwhm=5.0)
     sizes = [

@@ -21,6 +21,7 @@ OTHERS: dict[type, tuple[type, ...]] = {
 }  # fmt: skip
 BODIES = ("body", "orelse", "finalbody", "handlers")
 TYPES = ("annotation", "returns", "decorator_list", "bases", "type_params")
+CACHES = ("cache", "lru_cache")
 SAFETY = ("strict", "overwrite_x", "dtype")
 """Keywords that guard, speed up or name what is right without them."""
 ERRORS = ("InputError", "MatchError", "cast")
@@ -39,7 +40,7 @@ class Fault:
     lines : (int, int)
         First and last line of the statement (of its head, where it has a body).
     loaded : bool
-        Whether the statement runs when the module is loaded, and not in a function.
+        Whether the statement is run once for all: when the module is loaded, or in a function that keeps its results.
     before, after : str
         The statement, without and with the fault.
     """
@@ -122,7 +123,9 @@ def _nodes(parent: ast.AST, statement: ast.stmt | None, loaded: bool) -> Iterato
     for name, value in ast.iter_fields(parent):
         if name in TYPES and not isinstance(parent, ast.Call):
             continue
-        inner = loaded and not (name == "body" and isinstance(parent, ast.FunctionDef | ast.Lambda))
+        inner = loaded
+        if name == "body" and isinstance(parent, ast.FunctionDef | ast.Lambda):
+            inner = any(ast.unparse(d).startswith(CACHES) for d in getattr(parent, "decorator_list", ()))
         for k, node in enumerate(value) if isinstance(value, list) else ((None, value),):
             if not isinstance(node, ast.AST) or _left_alone(node):
                 continue

@@ -1,11 +1,11 @@
 """Whether the tests notice small faults: ``python -m tools.mutants [--count 250] [--seed 8]``.
 
 A random sample of faults (see `tools.faults`), drawn from each file in proportion to its lines, is put one at a time
-into the rooms of `ROOMS`, in memory: no file is changed.  Each is shown to those tests of `TESTS` that run the line, the
-quickest first, until one fails.  A fault counts as killed if a test fails, if a module cannot be loaded, or if the
-tests take three times their processor time and ten seconds more.  Those that survive are printed, and written with the rest to
-``build/mutants/results.json``; which of them change nothing that can be seen is held, with the reason, by
-``tools/equivalent.toml``.
+into the rooms of `ROOMS`, in memory: no file is changed.  Each is shown to those tests of `TESTS` that run its line,
+the quickest first, until one fails.  A fault counts as killed if a test fails, if a module cannot be loaded, or if a
+test takes three times its processor time and five seconds more.  Those that survive are printed, and written with the
+rest to ``build/mutants/results.json``, where the next run goes on.  Which of them nobody could see is held, with the
+reason, by ``tools/equivalent.toml``.
 
 Processes that tests start, and files that they run, have no fault.
 """
@@ -13,6 +13,7 @@ Processes that tests start, and files that they run, have no fault.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -35,13 +36,16 @@ SOURCE = ROOT / "src" / "psfmatch"
 WORK = ROOT / "build" / "mutants"
 ROOMS = ("solve", "convolve", "kernel.py", "fields.py")
 TESTS = (
-    "geometry_fields", "kernel_quality", "convolve", "physics", "compress", "toeplitz", "demand", "free_form", "fourier",
-    "alard_lupton", "options", "defects_of_peers", "threads",
+    "geometry_fields", "kernel_quality", "convolve", "physics", "compress", "toeplitz", "demand", "free_form",
+    "fourier", "alard_lupton", "options", "defects_of_peers", "threads",
 )  # fmt: skip
-OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb", "no", "-r", "N")
-MOST_SECONDS = 90.0
-"""Of the tests that one fault is shown to, the quickest first."""
+OPTIONS = ("-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--no-header", "--tb", "no", "-r", "N")
+PRELOADED = (
+    "astropy.io.fits", "hypothesis", "pytest", "scipy.fft", "scipy.interpolate", "scipy.ndimage", "scipy.optimize",
+    "scipy.signal", "threadpoolctl",
+)  # fmt: skip
 MEMORY = 12 * 2**30
+NAMES = "file", "number", "before", "after"
 BROKEN = 99
 """Exit status where not the tests fail, but what runs them."""
 
@@ -60,14 +64,13 @@ class Altered(SourceFileLoader):
         return compile(self.source, self.path, "exec")
 
 
-def in_fork(work: Callable[[], int], seconds: int = 3600) -> int:
-    """The exit status of some work in a process of its own; ``-signal.SIGXCPU`` where it takes more processor time."""
+def in_fork(work: Callable[[], int], seconds: float = 3600.0) -> int:
+    """The exit status of some work in a process of its own; ``-signal.SIGXCPU`` where it takes longer."""
     child = os.fork()
     if not child:
         status = BROKEN
         try:
             os.setsid()
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             status = work()
         except BaseException:
@@ -75,7 +78,7 @@ def in_fork(work: Callable[[], int], seconds: int = 3600) -> int:
         finally:
             sys.stdout.flush()
             os._exit(status)
-    end = time.monotonic() + 10 * seconds  # one that waits takes no processor time
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -141,9 +144,10 @@ def watch() -> int:
 class Telling:
     """Which tests can tell a fault, the quickest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float) -> None:
         from coverage import CoverageData
 
+        self.most = most
         self.seconds: dict[str, float] = json.loads((WORK / "seconds.json").read_text())
         self.data = CoverageData(str(WORK / "lines"))
         self.data.read()
@@ -157,14 +161,21 @@ class Telling:
         total = 0.0
         for test in sorted(found, key=lambda test: self.seconds[test]):
             total += self.seconds[test]
-            if chosen and total > MOST_SECONDS:
+            if chosen and total > self.most:
                 break
             chosen.append(test)
         return chosen
 
-    def limit(self, tests: list[str]) -> int:
-        """How much processor time they may take."""
-        return int(3.0 * sum(self.seconds[test] for test in tests)) + 10
+
+class Clock:
+    """A plugin of pytest: each test may take three times its processor time, and some seconds more."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        most = int(time.process_time() + 3.0 * self.seconds[nodeid]) + 5
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 
 def fate(fault: Fault, telling: Telling) -> str:
@@ -180,14 +191,14 @@ def fate(fault: Fault, telling: Telling) -> str:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         sys.meta_path.insert(0, loader)
-        return int(pytest.main([*OPTIONS, *tests]))
+        return int(pytest.main([*OPTIONS, *tests], plugins=[Clock(telling.seconds)]))
 
     if not tests:
         return "survived"
-    status = in_fork(work, telling.limit(tests))
+    status = in_fork(work)
     if status == BROKEN:
         sys.exit(f"the tests of {fault} could not be run")
-    return "timeout" if status in (-signal.SIGXCPU, -signal.SIGKILL) else "killed" if status else "survived"
+    return "timeout" if status == -signal.SIGXCPU else "killed" if status else "survived"
 
 
 def equivalents() -> dict[tuple[str, str, str], str]:
@@ -196,28 +207,24 @@ def equivalents() -> dict[tuple[str, str, str], str]:
     return {(e["file"], e["before"], e["after"]): e["why"] for e in table.get("fault", ())}
 
 
-def key(fault: Fault) -> tuple[str, str, str]:
-    return str(fault.path.relative_to(SOURCE)), fault.before, fault.after
+def place(fault: Fault) -> tuple[str, int, str, str]:
+    return str(fault.path.relative_to(SOURCE)), fault.number, fault.before, fault.after
 
 
 def preload() -> None:
     """What every test needs and no fault changes, once for all of them."""
-    import astropy.io.fits
-    import astropy.wcs
-    import scipy.fft
-    import scipy.interpolate
-    import scipy.ndimage
-    import scipy.optimize
-    import scipy.signal  # noqa: F401
+    for name in PRELOADED:
+        importlib.import_module(name)
 
 
-def tried(drawn: list[Fault], seconds: float) -> Iterator[tuple[Fault, str]]:
+def tried(drawn: list[Fault], seconds: float, most: float) -> Iterator[tuple[Fault, str]]:
     """The fate of each, as long as the time lasts."""
-    telling, end, known = Telling(), time.monotonic() + seconds, equivalents()
+    telling, end, known = Telling(most), time.monotonic() + seconds, equivalents()
     for fault in drawn:
         if time.monotonic() > end:
             return
-        yield fault, "equivalent" if key(fault) in known else fate(fault, telling)
+        file, _, before, after = place(fault)
+        yield fault, "equivalent" if (file, before, after) in known else fate(fault, telling)
 
 
 def main() -> None:
@@ -225,36 +232,37 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=250, help="faults to draw")
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=7200.0, help="after which no other is tried")
+    parser.add_argument("--most", type=float, default=90.0, help="seconds of tests that one fault is shown to")
     parser.add_argument("--only", default="", help="only faults of files whose path holds this")
-    parser.add_argument("--again", action="store_true", help="only those that survived last time; the rest as it was")
+    parser.add_argument("--again", action="store_true", help="only those that survived before")
     parser.add_argument("--watch", action="store_true", help="find anew which test runs which line")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(ROOT / "src"))
-    os.environ.update(PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    os.environ.update(PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     preload()
     if (options.watch or not (WORK / "lines").exists()) and in_fork(watch):
         sys.exit("the tests fail without any fault")
     drawn = [fault for fault in sample(options.count, options.seed) if options.only in str(fault.path)]
-    report(drawn, options.seconds, options.again)
+    report(drawn, options.seconds, options.most, options.again)
 
 
-def report(drawn: list[Fault], seconds: float, again: bool) -> None:
-    """Try them, print those that survive, and the score with its binomial error."""
+def report(drawn: list[Fault], seconds: float, most: float, again: bool) -> None:
+    """Try those whose fate is not known yet, print those that survive, and the score with its binomial error."""
     log = WORK / "results.json"
-    before = {(r["file"], r["number"]): r["fate"] for r in json.loads(log.read_text())} if again else {}
-    places = {(key(fault)[0], fault.number): fault for fault in drawn}
-    kept = {place: fate for place, fate in before.items() if fate in ("killed", "timeout") and place in places}
-    rest = [fault for place, fault in places.items() if place not in kept and (not again or place in before)]
-    done = [(places[place], fate) for place, fate in kept.items()]
-    for fault, found in tried(rest, seconds):
-        done.append((fault, found))
-        file, old, new = key(fault)
-        rows = [{"file": key(f)[0], "number": f.number, "before": f.before, "after": f.after, "fate": e} for f, e in done]
+    rows = json.loads(log.read_text()) if log.exists() else []
+    fates = {tuple(row[name] for name in NAMES): row["fate"] for row in rows}
+    known = {fault: fates.get(place(fault), "") for fault in drawn}
+    settled = ("killed", "timeout") if again else ("killed", "timeout", "survived")
+    done = {fault: fate for fault, fate in known.items() if fate in settled}
+    left = [fault for fault in drawn if fault not in done and (known[fault] or not again)]
+    for fault, found in tried(left, seconds, most):
+        done[fault] = fates[place(fault)] = found
+        rows = [dict(zip((*NAMES, "fate"), (*where, fate), strict=True)) for where, fate in fates.items()]
         log.write_text(json.dumps(rows, indent=1))
         if found == "survived":
-            print(f"{file}:{fault.lines[0]}\n  - {old}\n  + {new}", flush=True)
-    print_scores([(key(fault)[0], found) for fault, found in done])
+            print(f"{place(fault)[0]}:{fault.lines[0]}\n  - {fault.before}\n  + {fault.after}", flush=True)
+    print_scores([(place(fault)[0], found) for fault, found in done.items()])
 
 
 def print_scores(done: list[tuple[str, str]]) -> None:
