@@ -279,6 +279,9 @@ def test_stamps_of_two_sizes_are_padded_not_cut():
     solution = matching_kernel(science, target, solver=Fourier())
     assert solution.cells.stamp_shape == (51, 51)
     assert solution.cells.target.sum() == pytest.approx(target.sum())
+    largest = matching_kernel(science, target, solver=Fourier(size_max=2 * 51 - 1))
+    assert largest.statistics["padded_size"] == solution.statistics["padded_size"] >= 51 + 101 - 1
+    np.testing.assert_array_equal(largest.kernel.basis, solution.kernel.basis)
 
 
 @pytest.mark.parametrize(

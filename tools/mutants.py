@@ -37,7 +37,7 @@ WORK = ROOT / "build" / "mutants"
 ROOMS = ("solve", "convolve", "kernel.py", "fields.py")
 TESTS = (
     "geometry_fields", "kernel_quality", "convolve", "physics", "compress", "toeplitz", "demand", "free_form",
-    "fourier", "alard_lupton", "options", "defects_of_peers", "threads",
+    "fourier", "alard_lupton", "solver_parts", "options", "defects_of_peers", "threads",
 )  # fmt: skip
 OPTIONS = ("-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--no-header", "--tb", "no", "-r", "N")
 PRELOADED = (
@@ -114,8 +114,11 @@ class Watch:
     def __init__(self) -> None:
         from coverage import Coverage
 
-        self.coverage = Coverage(data_file=str(WORK / "lines"), include=[str(path) for path in files()])
-        self.seconds: dict[str, float] = {}
+        paths = [str(path) for path in files()]
+        self.coverage = Coverage(data_file=str(WORK / "lines"), config_file=False, include=paths)
+        self.coverage.load()
+        times = WORK / "seconds.json"
+        self.seconds: dict[str, float] = json.loads(times.read_text()) if times.exists() else {}
 
     def pytest_sessionstart(self) -> None:
         self.coverage.start()
@@ -133,12 +136,19 @@ class Watch:
         (WORK / "seconds.json").write_text(json.dumps(self.seconds))
 
 
+def unknown() -> list[str]:
+    """The files of tests that were written since it was last found out which lines they run."""
+    times = WORK / "seconds.json"
+    since = times.stat().st_mtime if times.exists() else 0.0
+    paths = [ROOT / "tests" / f"test_{name}.py" for name in TESTS]
+    return [str(path) for path in paths if path.stat().st_mtime > since]
+
+
 def watch() -> int:
-    """Run all tests once, and note which lines each runs."""
+    """Run these tests once, and note which lines each runs."""
     import pytest
 
-    paths = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
-    return int(pytest.main([*OPTIONS, *paths], plugins=[Watch()]))
+    return int(pytest.main([*OPTIONS, *unknown()], plugins=[Watch()]))
 
 
 class Telling:
@@ -235,13 +245,12 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=90.0, help="seconds of tests that one fault is shown to")
     parser.add_argument("--only", default="", help="only faults of files whose path holds this")
     parser.add_argument("--again", action="store_true", help="only those that survived before")
-    parser.add_argument("--watch", action="store_true", help="find anew which test runs which line")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(ROOT / "src"))
     os.environ.update(PYTHONPATH=str(ROOT / "src"), OMP_NUM_THREADS="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     preload()
-    if (options.watch or not (WORK / "lines").exists()) and in_fork(watch):
+    if unknown() and in_fork(watch):
         sys.exit("the tests fail without any fault")
     drawn = [fault for fault in sample(options.count, options.seed) if options.only in str(fault.path)]
     report(drawn, options.seconds, options.most, options.again)
