@@ -328,6 +328,7 @@ def test_a_kernel_too_big_for_the_stamp_names_three_remedies():
         ({"sigmas": (1.0,)}, "one degree"),
         ({"sigmas": (1.0, -1.0, 2.0)}, "positive"),
         ({"order": -1}, "whole number"),
+        ({"cell_shape": (40, 0)}, "cell_shape"),
         ({"basis": "wavelet"}, "choose one of"),
         ({"background_order": 1}, "border='cut'"),
         ({"bic": True, "basis": "delta"}, "bic"),

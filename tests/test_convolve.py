@@ -318,6 +318,14 @@ def test_many_need_one_kernel_each(kernel):
         convolve_many([exposure()], [kernel, kernel])
 
 
+def test_blocks_are_by_themselves_large_enough_for_a_large_kernel():
+    image, weights = np.random.default_rng(14).normal(size=(301, 267)), np.zeros((171, 185))
+    weights[0, 3], weights[170, 184], weights[80, 90] = 1.0, -2.0, 3.0
+    out = convolve(Exposure(image), MatchingKernel.constant(weights, BOX), convolver=FFT(edge="nan")).image
+    wanted = image[170:, 181:-3] - 2.0 * image[:-170, :-184] + 3.0 * image[90:-80, 94:-90]
+    np.testing.assert_allclose(out[85:-85, 92:-92], wanted, atol=1e-11)
+
+
 def test_an_image_of_the_kernels_size_has_one_whole_pixel():
     image, weights = np.random.default_rng(9).normal(size=(2, KY, KX))
     kernel = MatchingKernel.constant(weights, BOX)

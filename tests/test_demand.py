@@ -100,6 +100,16 @@ def test_a_target_narrower_along_one_axis_is_said_to_be():
     assert f"noise gain is {statistics['noise_gain']:.3g}" in solution.message
 
 
+def test_a_kernel_may_amplify_only_where_it_is_demanded():
+    science, target = stamp(MoffatPSF(fwhm=4.0, beta=3.0, ellipticity=0.3, angle=90.0)), stamp(ROUND)
+    solution = matching_kernel(science, target)
+    kernel, residual = solution.kernel.stamps(x=0, y=0)[0], solution.statistics["predicted_residual"]
+    demand = Demand.of(science, target)
+    assert Amplification.of(kernel.T[None]).largest == pytest.approx(Amplification.of(kernel[None]).largest)
+    assert not demand.exceeded(kernel, residual, 0.5 * residual)
+    assert demand.exceeded(kernel.T, residual, 0.5 * residual)
+
+
 def test_a_broader_target_amplifies_nothing():
     solution = matching_kernel(stamp(GaussianPSF(fwhm=3.5)), GaussianPSF(fwhm=5.0))
     assert solution.outcome is Outcome.OK

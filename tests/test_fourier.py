@@ -298,6 +298,7 @@ def test_stamps_of_two_sizes_are_padded_not_cut():
         ({"window": "box"}, "hann"),
         ({"flux": "one"}, "free, unit, stamp"),
         ({"order": -1}, "whole number"),
+        ({"cell_shape": (0, 30)}, "cell_shape"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
