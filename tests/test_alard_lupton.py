@@ -262,6 +262,27 @@ def test_clipping_rejects_the_cell_that_does_not_belong():
         assert [(x, y) for x, y in zip(cells.x[lost], cells.y[lost], strict=True)] == [(1050.0, 10.0)]
 
 
+@pytest.mark.parametrize("radius", [None, 4, 99])
+def test_residuals_are_measured_over_the_core_in_units_of_the_noise(radius):
+    """Of the difference of two stamps of unit variance, one of them convolved; a wide core is all there is."""
+    science, target = MoffatPSF(fwhm=3.0, beta=3.0, size=31), MoffatPSF(fwhm=4.5, beta=2.5, size=31)
+    solver = AlardLupton(order=0, sum_rule="fit")
+    cells = solver.sample(science, target, Box.from_shape((60, 40)))
+    kernel = solver.solve(cells).kernel.stamps(x=9, y=9)[0]
+    left = np.pad(cells.target[0], len(kernel) // 2) - convolve2d(cells.science[0], kernel)
+    middle = len(left) // 2
+    core = slice(None) if radius != 4 else slice(middle - 4, middle + 5)
+    scatter = (left / np.sqrt(1.0 + (kernel**2).sum()))[core, core].std()
+    for share in (1.001, 0.999):
+        clipping = Clipping(single=True, residual_mean=1.0, residual_std=share * scatter, core_radius=radius)
+        clipped = AlardLupton(order=0, sum_rule="fit", clipping=clipping)
+        if share > 1:
+            assert clipped.solve(cells).statistics["cells_rejected_single"] == 0
+        else:
+            with pytest.raises(MatchError, match="0 of"):
+                clipped.solve(cells)
+
+
 def test_kernel_sums_that_stand_out_are_rejected():
     def function(x, y):
         flux = 0.6 if 1000 < x < 1100 and 0 < y < 100 else 1.0 + 1e-4 * np.sin(x)
@@ -307,6 +328,7 @@ def test_a_kernel_too_big_for_the_stamp_names_three_remedies():
         ({"sigmas": (1.0,)}, "one degree"),
         ({"sigmas": (1.0, -1.0, 2.0)}, "positive"),
         ({"order": -1}, "whole number"),
+        ({"cell_shape": (40, 0)}, "cell_shape"),
         ({"basis": "wavelet"}, "choose one of"),
         ({"background_order": 1}, "border='cut'"),
         ({"bic": True, "basis": "delta"}, "bic"),

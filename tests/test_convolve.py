@@ -14,9 +14,12 @@ from psfmatch import (
     MatchingKernel,
     Planes,
     PsfMatchWarning,
+    Regions,
+    RegionsKernel,
     convolve,
     convolve_many,
 )
+from psfmatch.convolve.splines import _thinned
 from psfmatch.exposure import MASK_PLANES
 
 BOX = Box.from_shape((131, 83), y0=-30, x0=500)
@@ -101,6 +104,29 @@ def test_fft_is_the_direct_sum(kernel, dtype, block, options):
     np.testing.assert_allclose(fast.variance, truth.variance, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "terms"), [("chebyshev1", 10), ("spline", 25)])
+def test_terms_are_left_out_as_far_as_the_tolerance_goes(kind, terms):
+    """Anywhere, of splines in the mean.  The images are orthonormal, each a fifth of the one before in weight; single
+    pixels show the kernel that was used."""
+    rng = np.random.default_rng(11)
+    basis = np.linalg.qr(rng.normal(size=(63, 8)))[0].T.reshape(8, 9, 7)
+    coefficients = rng.normal(size=(8, terms)) * 0.2 ** np.arange(8)[:, None]
+    coefficients[0] = 1.0 if kind == "spline" else np.eye(1, terms)
+    kernel = MatchingKernel(basis, Field(coefficients, BOX, kind))
+    image = np.zeros(BOX.shape)
+    image[10:-10:11, 8:-8:9] = 1.0
+    e = Exposure(image, box=BOX)
+    truth = convolve(e, kernel, convolver=Direct(edge="nan")).image
+    for tolerance in (1e-1, 1e-2, 1e-3):
+        left = convolve(e, kernel, convolver=FFT(edge="nan", block=64, tolerance=tolerance)).image - truth
+        errors = [
+            np.linalg.norm(left[y - 4 : y + 5, x - 3 : x + 4]) / np.linalg.norm(truth[y - 4 : y + 5, x - 3 : x + 4])
+            for y, x in np.argwhere(image)
+        ]
+        worst = np.sqrt(np.mean(np.square(errors))) if kind == "spline" else max(errors)
+        assert 1e-3 * tolerance < worst <= tolerance
+
+
 @pytest.mark.parametrize("kind", ["polynomial", "spline"])
 def test_weights_of_any_kind(kind):
     """A disc-shaped support, and weights that are no Chebyshev polynomials."""
@@ -117,6 +143,14 @@ def test_weights_of_any_kind(kind):
     sane = ~(np.abs(truth.image) > 1e10)
     error = np.abs(fast.image[sane] - truth.image[sane])
     assert np.nanmax(error) < 1e-11 * np.nanmax(np.abs(truth.image[sane]))
+
+
+@pytest.mark.parametrize("count", [2, 23, 24, 97])
+def test_a_block_of_a_spline_kernel_is_sampled_up_to_its_ends(count):
+    positions = np.arange(500.0, 500.0 + count)
+    some = _thinned(positions)
+    assert (some[0], some[-1]) == (positions[0], positions[-1])
+    assert np.diff(some).max() <= max(1, np.ceil(count / 23))
 
 
 def saturated(dtype):
@@ -140,6 +174,21 @@ def assert_true_to_the_brightest_under_the_footprint(image, kernel, block=None):
 def test_a_saturated_star_does_not_spoil_faint_sky(kernel, block, unit):
     """Single precision is true to 1e-6 of the brightest pixel under the footprint, however bright others are."""
     assert_true_to_the_brightest_under_the_footprint(unit * saturated(float).image, kernel, block)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+def test_nor_with_weights_that_are_splines(unit):
+    """Of a kernel of unit sum, and of one that changes the unit."""
+    rng = np.random.default_rng(10)
+    y, x = np.mgrid[-4:5, -3:4]
+    star = np.exp(-0.5 * (y**2 + x**2 / 2))
+    coefficients = np.vstack([np.ones(25), rng.normal(size=(2, 25))])
+    basis = np.stack([star, 0.2 * y * star, 0.2 * x * star]) / star.sum()
+    kernel = MatchingKernel(unit * basis, Field(coefficients, BOX, "spline"))
+    e = saturated(np.float32)
+    truth = convolve(e.replace(image=e.image.astype(float)), kernel, convolver=Direct())
+    error = np.abs(convolve(e, kernel, convolver=FFT(block=40)).image - truth.image)
+    assert np.nanmax(error / maximum_filter(np.abs(e.image), kernel.shape)) < 1e-6 * unit
 
 
 @pytest.mark.parametrize("lit", [1e5, np.geomspace(1e6, 1e-1, BOX.shape[1])], ids=["step", "slope"])
@@ -253,9 +302,51 @@ def test_many_cut_outs_as_one_by_one(kernel):
             np.testing.assert_allclose(out.variance, alone.variance, rtol=2e-5)
 
 
+def test_more_cut_outs_than_are_stacked_at_a_time():
+    rng = np.random.default_rng(13)
+    exposures = [dirty(np.float64).cutout(Box(BOX.y0, BOX.x0 + n, BOX.y0 + 31, BOX.x0 + n + 39)) for n in range(35)]
+    kernels = [MatchingKernel.constant(0.02 + 0.05 * rng.uniform(size=(KY, KX)), BOX) for _ in exposures]
+    for e, k, out in zip(exposures, kernels, convolve_many(exposures, kernels), strict=True):
+        alone = convolve(e, k)
+        sane = ~(np.abs(alone.image) > 1e10)
+        np.testing.assert_allclose(out.image[sane], alone.image[sane], rtol=1e-10)
+        np.testing.assert_allclose(out.variance, alone.variance, rtol=2e-5)
+
+
 def test_many_need_one_kernel_each(kernel):
     with pytest.raises(InputError, match="1 exposures and 2 kernels"):
         convolve_many([exposure()], [kernel, kernel])
+
+
+def test_blocks_are_by_themselves_large_enough_for_a_large_kernel():
+    image, weights = np.random.default_rng(14).normal(size=(301, 267)), np.zeros((171, 185))
+    weights[0, 3], weights[170, 184], weights[80, 90] = 1.0, -2.0, 3.0
+    out = convolve(Exposure(image), MatchingKernel.constant(weights, BOX), convolver=FFT(edge="nan")).image
+    wanted = image[170:, 181:-3] - 2.0 * image[:-170, :-184] + 3.0 * image[90:-80, 94:-90]
+    np.testing.assert_allclose(out[85:-85, 92:-92], wanted, atol=1e-11)
+
+
+def test_an_image_of_the_kernels_size_has_one_whole_pixel():
+    image, weights = np.random.default_rng(9).normal(size=(2, KY, KX))
+    kernel = MatchingKernel.constant(weights, BOX)
+    for convolver in (Direct(edge="nan"), FFT(edge="nan")):
+        out = convolve(Exposure(image), kernel, convolver=convolver).image
+        assert np.argwhere(np.isfinite(out)).tolist() == [[KY // 2, KX // 2]]
+        assert out[KY // 2, KX // 2] == pytest.approx((image * weights[::-1, ::-1]).sum())
+    for smaller in (image[1:], image[:, 1:]):
+        with pytest.raises(InputError, match="smaller than the kernel"):
+            convolve(Exposure(smaller), kernel)
+
+
+def test_each_region_has_borders_of_its_own_and_brings_the_planes_to_say_so(kernel):
+    column = np.arange(BOX.shape[1]) + np.zeros((BOX.shape[0], 1))
+    regions = Regions(np.where(column < 40, 1, 2).astype(np.int16), BOX)
+    mask = Mask(np.zeros(BOX.shape, np.int32), {"BAD": 4})
+    out = convolve(Exposure(np.ones(BOX.shape), mask=mask, box=BOX), RegionsKernel(regions, {1: kernel, 2: kernel}))
+    border = np.ones(BOX.shape, bool)
+    border[3:-3, 5:35] = border[3:-3, 45:-5] = False
+    assert (out.mask.any_of("EDGE") == border).all()
+    assert set(out.mask.planes) == {"BAD", "EDGE", "INTRP", "NO_DATA"}
 
 
 def test_bad_values_stay_inside_their_footprint(kernel):

@@ -54,6 +54,14 @@ def test_what_a_pair_demands_is_the_quotient_of_its_transforms():
     assert Demand.of(stamp(target, 61), stamp(science, 61)).largest(1e-3).largest == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("flux", [1.0, 0.01, 300.0])
+def test_what_is_amplified_too_much_does_not_depend_on_the_flux(flux):
+    demand = Demand.of(stamp(GaussianPSF(fwhm=3.5)) / flux, stamp(GaussianPSF(fwhm=5.0)))
+    sharp, smooth = (np.outer(line, line) for line in ([-0.5, 2.0, -0.5], [0.25, 0.5, 0.25]))
+    assert demand.exceeded(flux * sharp, 1e-2, 1e-3)
+    assert not demand.exceeded(flux * smooth, 1e-2, 1e-3)
+
+
 ROUND = MoffatPSF(fwhm=4.5, beta=3.0)
 CASES = {
     "size": (
@@ -90,6 +98,16 @@ def test_a_target_narrower_along_one_axis_is_said_to_be():
     assert 0.05 < statistics["amplified_share"] < 0.5
     assert f"amplified: up to {largest:.1f}" in solution.message
     assert f"noise gain is {statistics['noise_gain']:.3g}" in solution.message
+
+
+def test_a_kernel_may_amplify_only_where_it_is_demanded():
+    science, target = stamp(MoffatPSF(fwhm=4.0, beta=3.0, ellipticity=0.3, angle=90.0)), stamp(ROUND)
+    solution = matching_kernel(science, target)
+    kernel, residual = solution.kernel.stamps(x=0, y=0)[0], solution.statistics["predicted_residual"]
+    demand = Demand.of(science, target)
+    assert Amplification.of(kernel.T[None]).largest == pytest.approx(Amplification.of(kernel[None]).largest)
+    assert not demand.exceeded(kernel, residual, 0.5 * residual)
+    assert demand.exceeded(kernel.T, residual, 0.5 * residual)
 
 
 def test_a_broader_target_amplifies_nothing():

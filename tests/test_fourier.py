@@ -166,6 +166,32 @@ def test_the_noise_gain_is_limited_and_what_is_too_sharp_is_refused():
         matching_kernel(blurred, stamp(GaussianPSF(fwhm=4.0), (49, 51)), solver=Fourier(max_noise_gain=1e6))
 
 
+def test_the_strength_is_the_largest_that_reaches_the_tolerance():
+    """Four fifths of it: the kernel's own formula, of unlimited size, on a grid of its own."""
+    science, target = (stamp(GaussianPSF(fwhm=f), (45, 45)) for f in (4.0, 3.7))
+    statistics = matching_kernel(science, target, solver=Fourier(tolerance=3e-3), throw=False).statistics
+    s, t = (np.fft.fft2(np.pad(p, 60)) for p in (science, target))
+    f = np.fft.fftfreq(len(s))
+    penalty = (4.0 - 2.0 * np.cos(2 * np.pi * f[:, None]) - 2.0 * np.cos(2 * np.pi * f)) ** 2
+
+    def residual(strength):
+        power = np.abs(s) ** 2
+        left = t * (1.0 - power / (power + strength * power.max() * penalty))
+        return np.linalg.norm(left) / np.linalg.norm(t)
+
+    assert statistics["strength_chosen_by"] == "tolerance"
+    assert residual(statistics["strength"]) <= 0.8 * 3e-3 < residual(1.05 * statistics["strength"])
+
+
+def test_a_kernel_too_small_for_its_ringing_is_made_smoother_and_says_so():
+    science, target = ImagePSF(stamp(GaussianPSF(fwhm=4.0), (45, 45))), GaussianPSF(fwhm=3.8)
+    found = Fourier(size=5).solution(science, target, Box(0, 0, 1, 1)).statistics
+    assert found["strength_chosen_by"] == "size"
+    weaker = Fourier(size=5, strength=0.3 * found["strength"]).solution(science, target, Box(0, 0, 1, 1)).statistics
+    assert weaker["strength_chosen_by"] == "given"
+    assert found["predicted_residual"] < weaker["predicted_residual"]
+
+
 def test_the_size_is_the_least_that_loses_nothing():
     science, target = (ImagePSF(stamp(MoffatPSF(beta=3.0, **p), (101, 95))) for p in (SCIENCE, TARGET))
     solution = matching_kernel(science, target, solver=Fourier(size_max=101))
@@ -253,6 +279,9 @@ def test_stamps_of_two_sizes_are_padded_not_cut():
     solution = matching_kernel(science, target, solver=Fourier())
     assert solution.cells.stamp_shape == (51, 51)
     assert solution.cells.target.sum() == pytest.approx(target.sum())
+    largest = matching_kernel(science, target, solver=Fourier(size_max=2 * 51 - 1))
+    assert largest.statistics["padded_size"] == solution.statistics["padded_size"] >= 51 + 101 - 1
+    np.testing.assert_array_equal(largest.kernel.basis, solution.kernel.basis)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +298,7 @@ def test_stamps_of_two_sizes_are_padded_not_cut():
         ({"window": "box"}, "hann"),
         ({"flux": "one"}, "free, unit, stamp"),
         ({"order": -1}, "whole number"),
+        ({"cell_shape": (0, 30)}, "cell_shape"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

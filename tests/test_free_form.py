@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -21,6 +23,7 @@ from psfmatch import (
     measure_quality,
 )
 from psfmatch.quality import check_positions
+from psfmatch.solve.free_form import _Work
 from psfmatch.solve.toeplitz import pixel_equations
 
 WHOLE = 161
@@ -216,6 +219,25 @@ def test_size_strength_and_order_can_be_given():
     )
     assert solution.kernel.shape == (15, 15)
     assert (solution.statistics["strength"], solution.statistics["order"]) == (1e-3, 1)
+
+
+def test_only_clean_stamps_are_handed_to_the_division_in_fourier_space():
+    """Where they call for a kernel larger than allowed; noise of 1e-3 of the peak would be divided by."""
+    clean, target = stamp(PAIRS["elliptical"][0], 41), stamp(PAIRS["elliptical"][1], 41)
+    noisy = clean + np.random.default_rng(3).normal(0.0, 1e-3 * clean.max(), clean.shape)
+    solver = FreeForm(max_size=15)
+    said = [matching_kernel(s, target, solver=solver, throw=False).statistics["solver"] for s in (clean, noisy)]
+    assert said == ["fourier", "free-form"]
+
+
+def test_the_hardest_pair_is_looked_for_in_the_centre_and_the_corners():
+    """Of the positions that could be evaluated, those that are nearest."""
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(5000, 7599, 5), np.linspace(-300, 1499, 5)))
+    order = np.random.default_rng(2).permutation(np.setdiff1d(np.arange(25), [4]))  # that corner has no PSF
+    work = _Work(FreeForm(), *PAIRS["wings"], BOX)
+    work._check = SimpleNamespace(x=x[order], y=y[order])
+    found = sorted(order[work._center_and_corners()].tolist())
+    assert found in ([0, 3, 12, 20, 24], [0, 9, 12, 20, 24])
 
 
 def test_a_kernel_spares_the_border_of_a_small_frame():

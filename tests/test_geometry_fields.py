@@ -105,6 +105,13 @@ def test_splines_hold_cubics_exactly():
     np.testing.assert_allclose(field.at(x=x, y=y)[0], values, atol=1e-10)
 
 
+def test_cells_are_steps_of_equal_size():
+    """Of 40 x 30 px, rows of three; what lies beyond the edges belongs to the outermost."""
+    field = Field(np.arange(9.0)[None], Box.from_shape((90, 120), y0=10, x0=-20), "cells")
+    x, y = np.array([-20.0, 19.0, 20.0, 59.0, 60.0, 99.0, 300.0]), np.array([10.0, 39.0, 40.0, 69.0, 70.0, 99.0, -9.0])
+    assert field.at(x=x, y=y)[0].tolist() == [0.0, 0.0, 4.0, 4.0, 8.0, 8.0, 2.0]
+
+
 def test_bad_fields_are_refused():
     with pytest.raises(InputError, match="shape"):
         Field(np.ones((2, 4)), Box(0, 0, 5, 5))

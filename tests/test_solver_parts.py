@@ -1,0 +1,101 @@
+"""What solvers are made of, part by part."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.signal import convolve2d
+
+from psfmatch import Box, Frontier, InputError
+from psfmatch.solve.frontier import least_residual
+from psfmatch.solve.toeplitz import pixel_equations
+from psfmatch.solve.trade import Trade, _pays, choose_size
+from psfmatch.solve.variation import Model, models, nodes
+
+BOX = Box.from_shape((1800, 2600), y0=-300, x0=5000)
+
+
+@pytest.mark.parametrize(
+    ("residual", "gain", "met", "pays"),
+    [
+        (0.99, 1.015, None, True), (1.0, 1.03, None, False),  # next to nothing is asked for nothing
+        (1 / 2.1, 4.0, None, True), (1 / 1.9, 4.0, None, False),  # more than the root of the noise gain
+        (0.5, 1.015, 1.0, True), (0.5, 1.04, 1.0, False), (0.5, 1.04, 1.03, True),  # once the tolerance is met
+    ],
+)  # fmt: skip
+def test_a_step_is_taken_for_more_than_the_root_of_what_it_adds_in_noise(residual, gain, met, pays):
+    kept, step = Trade(1e-2, 3e-3, 0.4, False), Trade(1e-3, 3e-3 * residual, 0.4 * gain, False)
+    assert _pays(kept, step, met and 0.4 * met) is pays
+
+
+@dataclass(frozen=True)
+class Falling:
+    """Equations whose residual falls as a power of the kernel's size."""
+
+    size: int
+    power: float
+
+    def cropped(self, size):
+        return Falling(size, self.power)
+
+    def solve(self, strength):
+        return self.size
+
+    def residual(self, size):
+        return 0.05 * (size / 9) ** -self.power
+
+
+@pytest.mark.parametrize("power", [3.0, 4.7])
+def test_the_size_is_the_least_odd_one_with_a_fifth_of_the_tolerance(power):
+    equations = Falling(99, power)
+    size = choose_size(equations, 1e-3, 1e-3)
+    assert 25 < size < 99
+    assert size % 2 == 1
+    assert equations.residual(size) <= 0.2 * 1e-3 < equations.residual(size - 2)
+    assert choose_size(Falling(size - 2, power), 1e-3, 1e-3) == size - 2  # no more than the equations are for
+    assert choose_size(Falling(99, 0.2), 1e-3, 1e-3) == 25  # which a larger one would hardly make smaller
+    assert choose_size(equations, 1e-3, 0.03) == {3.0: 21, 4.7: 17}[power]  # of those that are tried
+
+
+def test_a_frontier_is_a_row_of_solutions_for_every_size():
+    science, target = np.random.default_rng(7).normal(size=(2, 9, 9))
+    frontier = Frontier.of(science, target, sizes=[3, 7], strengths=[1.0, 1e-2, 1e-4])
+    (equations,) = pixel_equations(science[None], target[None], 7)
+    for k, size in enumerate((3, 7)):
+        for j, strength in enumerate((1.0, 1e-2, 1e-4)):
+            kernel = equations.cropped(size).solve(strength)
+            np.testing.assert_allclose(frontier.kernels[k][j], kernel, rtol=1e-9)
+            left = np.pad(target, size // 2) - convolve2d(science, kernel)
+            assert frontier.residual[k, j] == pytest.approx(np.linalg.norm(left) / np.linalg.norm(target))
+            assert frontier.noise_gain[k, j] == pytest.approx((kernel**2).sum())
+    for sizes in ([4], [-1], []):
+        with pytest.raises(InputError, match="odd"):
+            Frontier.of(science, target, sizes=sizes)
+
+
+def test_beyond_its_ends_the_frontier_is_that_of_the_weakest_and_the_strongest_penalty():
+    """Of a pair without an odd part, a kernel of 3 x 3 has five unknowns, and six derivatives hold all of it."""
+    s, t = np.random.default_rng(5).normal(size=(2, 7, 7))
+    (equations,) = pixel_equations((s + s[::-1, ::-1])[None], (t + t[::-1, ::-1])[None], 3)
+    kernel = equations.solve(0.1)
+    for gain, strength in ((1e9, 1e-10), (1e-12, 10.0)):
+        wanted = equations.residual(equations.solve(strength))
+        assert least_residual(equations, kernel, 0.1, gain) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(("size", "sides"), [(29, [8, 14, 22]), (31, [8, 14]), (35, [8]), (43, [])])
+def test_splines_are_tried_while_their_work_is_bearable(size, sides):
+    """That of 600 kernels of 29 px: cells times the cube of a kernel's pixels."""
+    assert [model.side for model in models(None, 2, size) if model.kind == "spline"] == sides
+    assert all(side**2 * size**6 <= 600 * 29**6 for side in sides)
+
+
+def test_splines_are_fitted_on_a_uniform_grid_and_polynomials_on_chebyshev_nodes():
+    """From the first pixel's centre to the last's; the nodes are the zeros of the polynomial of that degree."""
+    x, y = (np.unique(values) for values in nodes(Model("spline", 7, 8), BOX))
+    np.testing.assert_allclose(x, np.linspace(5000, 7599, 8))
+    np.testing.assert_allclose(y, np.linspace(-300, 1499, 8))
+    x, y = nodes(Model("chebyshev1", 3, 6), BOX)
+    for u in ((x - 6299.5) / 1299.5, (y - 599.5) / 899.5):
+        np.testing.assert_allclose(np.cos(6 * np.arccos(u)), 0.0, atol=1e-9)
+    assert len(set(zip(x.round(3), y.round(3), strict=True))) == 36
