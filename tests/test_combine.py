@@ -231,7 +231,7 @@ def test_a_patch_takes_less_memory_than_two_stacks():
     tracemalloc.start()
     try:
         combine(images, variances, flags)
-        assert tracemalloc.get_traced_memory()[1] < 1.85 * images.nbytes
+        assert tracemalloc.get_traced_memory()[1] < 1.7 * images.nbytes
     finally:
         tracemalloc.stop()
 
@@ -250,18 +250,3 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(InputError, match=sentence):
             call()
-
-
-@pytest.mark.parametrize(
-    "sigmas", [(1, 1, 1), (1, 1, 1, 1, 1), (1.0, 1.5, 2.0), (0.5, 1.0, 1.0, 1.5), (1, 2, 1, 2, 1, 3)]
-)
-def test_the_variance_of_a_difference_from_the_median(sigmas):
-    """Of which the pixel is a part; where a median is of two, the fainter one is meant, and nothing is shared."""
-    sigma = np.array(sigmas, float)
-    n, shape = len(sigma), (500, 400)
-    images = np.random.default_rng(n).normal(size=(n, *shape)) * sigma[:, None, None]
-    variances = np.broadcast_to(np.square(sigma)[:, None, None], images.shape)
-    median, spread, follows = ClippedMean()._reference(images, variances, np.ones(images.shape, bool))
-    for image, s in zip(images, sigma, strict=True):
-        foreseen = s**2 + spread[0, 0] - follows[0, 0] * s**2 / np.sqrt(s**2 + spread[0, 0])
-        assert np.var(image - median) == pytest.approx(foreseen, rel=0.1)

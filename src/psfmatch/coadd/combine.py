@@ -17,7 +17,7 @@ from scipy import ndimage, special
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import MASK_PLANES
-from psfmatch.geometry import FloatArray, resized
+from psfmatch.geometry import FloatArray
 
 __all__ = ["ClippedMean", "CombineMethod", "Combined", "Mean", "Median", "Two", "combine", "median_factor"]
 
@@ -27,7 +27,6 @@ STRIP_BYTES = 1 << 20
 EIGHT = np.ones((3, 3), bool)
 Two = Literal["brighter", "none"]
 Bools = NDArray[np.bool_]
-Correlations = Sequence[FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +61,7 @@ class CombineMethod(Protocol):
     def margin(self) -> int:
         """How far around a pixel its neighbours decide upon it."""
 
-    def clipped(
-        self, images: FloatArray, variances: FloatArray, good: Bools, correlations: Correlations | None
-    ) -> Bools | None:
+    def clipped(self, images: FloatArray, variances: FloatArray, good: Bools) -> Bools | None:
         """Which usable pixels (n, ny, nx) are to be left out beside those that are not; None: none."""
 
     def value(
@@ -79,9 +76,7 @@ class Mean:
 
     margin: ClassVar[int] = 0
 
-    def clipped(
-        self, images: FloatArray, variances: FloatArray, good: Bools, correlations: Correlations | None
-    ) -> Bools | None:
+    def clipped(self, images: FloatArray, variances: FloatArray, good: Bools) -> Bools | None:
         """None are."""
         return None
 
@@ -109,9 +104,7 @@ class Median:
 
     margin: ClassVar[int] = 0
 
-    def clipped(
-        self, images: FloatArray, variances: FloatArray, good: Bools, correlations: Correlations | None
-    ) -> Bools | None:
+    def clipped(self, images: FloatArray, variances: FloatArray, good: Bools) -> Bools | None:
         """None are."""
         return None
 
@@ -127,12 +120,10 @@ class ClippedMean:
     """The weighted mean without what differs from the median of the stack.
 
     The exposures have one PSF, so that a difference is real: a satellite, a cosmic ray, a ghost.  The deviation of a
-    pixel is its difference from the median over ``sqrt(variance of the difference + (model_error * brightness)^2)``.
-    As the pixel is a part of the median, that variance is ``v + m - 2 p v``: v of the pixel, m of the median, and p the
-    chance that the pixel is the median, by which the median follows it, about proportional to ``1 / sqrt(v + m)``.
-    ``brightness`` is the largest absolute median within ``reach``, where the PSFs may still differ.  A clipped region
-    begins where the deviation, or its mean over ``scale x scale`` pixels relative to the scatter of such means (by the
-    correlation of the noise; measured, where that is not known), is beyond ``sigmas``.  It extends, because the
+    pixel is its difference from the median over ``sqrt(variance + variance of the median + (model_error *
+    brightness)^2)``; ``brightness`` is the largest absolute median within ``reach``, where the PSFs may still differ.
+    A clipped region begins where the deviation, or its mean over ``scale x scale`` pixels relative to the scatter of
+    such means in the stack (which holds what the skies differ by), is beyond ``sigmas``.  It extends, because the
     artefact was convolved, over all connected pixels where one of them is beyond ``grow`` on the same side, also those
     that are not used, and ``pad`` pixels further.  What begins where the noise and not the brightness decides is an
     artefact, and extends over the stars that it crosses: there, the brightness does not count.
@@ -166,7 +157,7 @@ class ClippedMean:
         If an option is out of range.
     """
 
-    sigmas: float = 5.0
+    sigmas: float = 4.5
     grow: float = 2.0
     pad: int = 2
     scale: int = 5
@@ -191,30 +182,22 @@ class ClippedMean:
         """What an artefact may reach from where it is seen: about the width of a PSF, and all options of length."""
         return 12 + self.reach + self.scale + self.pad
 
-    def clipped(
-        self, images: FloatArray, variances: FloatArray, good: Bools, correlations: Correlations | None
-    ) -> Bools | None:
+    def clipped(self, images: FloatArray, variances: FloatArray, good: Bools) -> Bools | None:
         """See the class."""
-        reference, spread, follows = (np.empty(images.shape[1:], images.dtype) for _ in range(3))
+        reference, spread = np.empty(images.shape[1:], images.dtype), np.empty(images.shape[1:], images.dtype)
         for rows in _strips(images.shape):
-            reference[rows], spread[rows], follows[rows] = self._reference(
-                images[:, rows], variances[:, rows], good[:, rows]
-            )
+            reference[rows], spread[rows] = self._reference(images[:, rows], variances[:, rows], good[:, rows])
         bright = ndimage.maximum_filter(np.abs(np.nan_to_num(reference)), 2 * self.reach + 1, mode="nearest")
         model = np.square(self.model_error * bright)
         del bright
         out = np.zeros(images.shape, bool)
-        for k, (image, variance, usable, clip) in enumerate(zip(images, variances, good, out, strict=True)):
+        for image, variance, usable, clip in zip(images, variances, good, out, strict=True):
             with np.errstate(invalid="ignore", divide="ignore"):
-                noise = variance + spread
-                noise -= follows * variance / np.sqrt(noise)
-                plain = model < noise
-                alone = image - reference  # relative to the noise alone
-                deviation = alone / np.sqrt(noise + model)
-                alone /= np.sqrt(noise, out=noise)
-            del noise
+                alone = (image - reference) / np.sqrt(variance + spread)  # relative to the noise alone
+                deviation = (image - reference) / np.sqrt(variance + spread + model)
             alone[~np.isfinite(alone)] = deviation[~np.isfinite(deviation)] = 0.0
-            broad = self._broad(deviation, usable, None if correlations is None else correlations[k])
+            plain = model < variance + spread
+            broad = self._broad(deviation, usable)
             for sign in (1, -1):
                 most = np.maximum(sign * deviation, sign * broad)
                 begins = usable & (most > self.sigmas)
@@ -226,32 +209,20 @@ class ClippedMean:
             out[:, rows] &= (good[:, rows] & ~out[:, rows]).any(axis=0)
         return out
 
-    def _broad(self, deviation: FloatArray, usable: Bools, correlation: FloatArray | None) -> FloatArray:
-        """Means of the deviation over neighbours, in units of their scatter."""
+    def _broad(self, deviation: FloatArray, usable: Bools) -> FloatArray:
+        """Means of the deviation over neighbours, in units of their scatter (90 % are within 1.64 of it)."""
         if self.scale == 1 or not usable.any():
             return deviation
         mean = ndimage.uniform_filter(deviation * usable, self.scale, mode="constant")
-        if correlation is None:  # 90 % of them are within 1.64 of it
-            scatter = np.quantile(np.abs(mean[usable]), 0.9) / special.ndtri(0.95)
-        else:
-            pairs = self.scale - np.abs(np.arange(1.0 - self.scale, self.scale))
-            near = resized(correlation, (pairs.size, pairs.size))
-            scatter = np.sqrt(max(float(pairs @ near @ pairs), 0.0)) / self.scale**2
+        scatter = np.quantile(np.abs(mean[usable]), 0.9) / special.ndtri(0.95)
         return np.asarray(mean / max(scatter, 1.0 / self.scale))  # less than that of white noise says nothing
 
-    def _reference(
-        self, images: FloatArray, variances: FloatArray, good: Bools
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """What a pixel is compared with, its variance (infinite where nothing may be clipped), and 2 p over its width.
-
-        The width is ``1 / sqrt(v + m)``.
-        """
+    def _reference(self, images: FloatArray, variances: FloatArray, good: Bools) -> tuple[FloatArray, FloatArray]:
+        """What a pixel is compared with, and its variance (infinite where nothing may be clipped)."""
         count = good.sum(axis=0)
         reference, variance = _median(images, good), _median_variance(variances, good)
         variance[count < 2] = np.inf
         pair = count == 2
-        widths = np.sqrt(np.where(good, variances, 1.0) + variance)
-        follows = np.where(count > 2, 2.0 / np.where(count > 2, (good / widths).sum(axis=0), 1.0), 0.0)
         if self.two == "none":
             variance[pair] = np.inf
         else:
@@ -259,7 +230,7 @@ class ClippedMean:
             fainter = few.argmin(axis=0)[None]
             reference[pair] = np.take_along_axis(few, fainter, 0)[0]
             variance[pair] = np.take_along_axis(variances[:, pair], fainter, 0)[0]
-        return reference, variance, follows
+        return reference, variance
 
     def value(
         self, images: FloatArray, variances: FloatArray, used: Bools, weights: FloatArray
@@ -271,7 +242,7 @@ class ClippedMean:
 def combine(
     images: ArrayLike, variances: ArrayLike, masks: ArrayLike, weights: ArrayLike | None = None, *,
     method: CombineMethod | None = None, planes: Mapping[str, int] = MASK_PLANES,
-    reject: Sequence[str] = REJECT, keep: Sequence[str] | None = None, correlations: Correlations | None = None,
+    reject: Sequence[str] = REJECT, keep: Sequence[str] | None = None,
 ) -> Combined:  # fmt: skip
     """Combine a stack of images that lie on one grid and have one PSF, one sky level and one flux scale.
 
@@ -294,9 +265,6 @@ def combine(
         (EDGE, INTRP): it does not have the common PSF.
     keep : sequence of str, optional
         Planes that the inputs used pass on; default all.
-    correlations : sequence of n arrays of odd shapes, optional
-        Of the noise of each input between pixels so far apart, 1 in the middle; see `NoiseCorrelation.stamps`.
-        Default: not known; what depends on it is measured in the stack.
 
     Returns
     -------
@@ -319,7 +287,7 @@ def combine(
         used[:, rows] = np.isfinite(stack[:, rows]) & np.isfinite(noise[:, rows]) & (noise[:, rows] > 0)
         used[:, rows] &= (flags[:, rows] & rejected) == 0
     used &= (w > 0)[:, None, None]
-    clipped = how.clipped(stack, noise, used, correlations)
+    clipped = how.clipped(stack, noise, used)
     if clipped is None:
         clipped = np.zeros(stack.shape, bool)
     used &= ~clipped

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 SMALLEST = 64
 CELL = 128
 """Pixels of the grid over which the correlation of the noise is taken as one."""
-PROGRAM, LAYERS, LAYER, REGION = 300e6, 52, 14, 140
+PROGRAM, LAYERS, LAYER, REGION = 300e6, 46, 14, 140
 """Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
 way there."""
 

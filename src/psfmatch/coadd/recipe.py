@@ -37,8 +37,8 @@ class Recipe:
         The share of the kernel that may fall on such pixels.  Below it they are estimated from their neighbours, and
         pass on no plane; above, the pixel is left out of the coadd.
     patch : int
-        Rows and columns of the parts that the grid is worked through in.  The result depends on it by rounding only,
-        but for artefacts that are seen on one side of a border alone and reach more than 24 px across it.
+        Rows and columns of the parts that the grid is worked through in.  The result depends on it by rounding, and in
+        what is clipped: the scatter that faint artefacts are held against is measured in each.
     memory : float
         Gigabytes that a process may take, all in all; patches are made smaller to keep it.
     """

@@ -77,10 +77,7 @@ def coadd_patch(plan: Plan, box: Box, *, threads: int = 1) -> Patch:
             images[to], variances[to], masks[to] = images[k], variances[k], masks[k]
     images, variances, masks = images[: len(there)], variances[: len(there)], masks[: len(there)]
     used = [sources[k] for k in there]
-    done = combine(
-        images, variances, masks, [s.weight for s in used], method=plan.method, planes=plan.planes,
-        correlations=[s.correlation.stamps(x=s.covers.center.x, y=s.covers.center.y)[0] for s in used],
-    )  # fmt: skip
+    done = combine(images, variances, masks, [s.weight for s in used], method=plan.method, planes=plan.planes)
     inner = box.slices(wide)
     clipped = {s.index: int(c[inner].sum()) for s, c in zip(used, done.clipped, strict=True)}
     return Patch(

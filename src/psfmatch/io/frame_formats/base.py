@@ -166,7 +166,7 @@ def chosen_image(source: FrameSource, names: Mapping[str, tuple[str, ...]] = NAM
         from psfmatch.io.psf_formats.registry import recognised
 
         model = recognised(source)
-        if model is not None:
+        if model is not None and model.name != "image":  # which any plane passes for
             raise FormatError(
                 f"{source.path}: is {model.title} and no image; give the image, and this file as its PSF (--psf, in "
                 "Python psf=)"
