@@ -52,9 +52,10 @@ def screenshot(driver):
     """The whole page: array (rows, columns, 3)."""
     from PIL import Image
 
-    height, width = driver.execute_script(
-        "document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; });"
-        "const e = document.documentElement; return [e.scrollHeight, e.scrollWidth];"
+    height, width = driver.execute_async_script(
+        "const [done] = arguments, e = document.documentElement;"
+        "const shown = [...document.images].map(i => { i.loading = 'eager'; return i.decode(); });"
+        "Promise.all(shown).then(() => done([e.scrollHeight, e.scrollWidth]));"
     )
     clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -114,11 +115,14 @@ class Crew:
         for future in distributed.as_completed(list(futures)):
             if future.cancelled():
                 raise ConnectionError(LOST)
-            wrong = future.exception()
+            try:
+                wrong = future.exception()
+                result, said = (None, []) if wrong else future.result()
+            except (OSError, CancelledError) as error:
+                raise ConnectionError(LOST) from error
             if wrong is not None:
                 yield futures[future], None, _words(wrong)
             else:
-                result, said = future.result()
                 for category, message in said:
                     warnings.warn(message, category, stacklevel=2)
                 yield futures[future], result, ""
