@@ -167,6 +167,9 @@ def test_verdict_follows_the_match(matched, before):
     (bad,) = (f for f in verdict(sharp).findings if f.level == "bad" and "sharper" in f.text)
     assert "Take a broader target" in bad.cure
     assert "The smallest target of its family" in bad.cure
+    cures = " ".join(f.cure for f in verdict(sharp).findings)
+    assert "broader target" in cures
+    assert "narrower" not in cures
     doubled = replace(matched, quality=replace(matched.quality, kernel_sum=1.03 * matched.quality.kernel_sum))
     assert any("solver.flux=unit" in f.cure for f in verdict(doubled).findings)
     by_hand = verdict(psfmatch.match(before, "moffat:fwhm=4.9,beta=3.5", solver=psfmatch.FreeForm(size=7)))

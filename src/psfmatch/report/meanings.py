@@ -22,7 +22,11 @@ FIGURES: Mapping[str, tuple[str, str, str]] = {
         "sum K²",
         "white noise's variance is multiplied by it; above 1: noisier",
     ),
-    "negative_flux": ("negative flux", "sum of |K| where K < 0", "large where the kernel sharpens; 0 for a pure blur"),
+    "negative_flux": (
+        "negative flux",
+        "sum of |K| where K < 0",
+        "large where the kernel sharpens, or follows the noise of PSF stamps; 0 for a pure blur",
+    ),
     "kernel_sum": ("kernel sum", "sum K", "the factor on flux"),
 }
 """Name, formula and reading of the figures of merit."""

@@ -24,7 +24,11 @@ LARGE_RESIDUAL = 0.03
 LOST_FLUX = 0.01
 WIDE_SHARE = 0.3
 SIZE_SET = "the size that was set"
-LARGE_DEVIATION = 0.05
+DOUBTFUL_EE, LARGE_DEVIATION = 0.01, 0.05
+MODEL_IN_DOUBT = (
+    "The models agree, so that the PSF model of the image is not that of its stars: psfmatch check IMAGE --target "
+    "MODEL, before the match."
+)
 MUCH_NEGATIVE = 1.0
 
 
@@ -65,7 +69,7 @@ def verdict(matched: Matched, stars: Check | None = None) -> Verdict:
     notes = matched.solution.statistics
     return Verdict(
         (
-            _outcome(matched), _truth(matched), *_stars(stars), _noise(matched, notes), *_negative(matched),
+            _outcome(matched), _truth(matched), *_stars(matched, stars), _noise(matched, notes), *_negative(matched),
             *_amplified(notes),
             *_stamps(notes), *_cells(matched, notes), *_sums(matched, notes), *_frame(matched),
         )
@@ -95,9 +99,11 @@ def _more_room(notes: Any) -> str:
         return "Leave the kernel's size out, so that it is chosen: solver.size was set by hand."
     if "the frame" in advice:
         return "Match a larger frame (the kernel is kept below an eighth of it), or take a target nearer to the PSF."
+    if "amplified" in advice:
+        return "Take a broader target: it is sharper than the image at some spatial frequencies."
     if "max_size" in advice:
         return "Allow a larger kernel: --set solver.max_size=99."
-    if "noise gain" in advice:
+    if "the limit on noise gain" in advice or "max_noise_gain" in advice:
         return "Take a broader target, or allow more noise: --set solver.max_noise_gain=4."
     return "Give larger or cleaner PSF stamps, or an analytic model of the PSF."
 
@@ -121,7 +127,7 @@ def _truth(matched: Matched) -> Finding:
     return Finding("fair", text, better if classical else "" if said else _more_room(matched.solution.statistics))
 
 
-def _stars(found: Check | None) -> list[Finding]:
+def _stars(matched: Matched, found: Check | None) -> list[Finding]:
     """What the stars say, which know nothing of models."""
     if found is None or not len(found):
         return []
@@ -133,8 +139,7 @@ def _stars(found: Check | None) -> list[Finding]:
             Finding(
                 "bad" if any(d.over(LARGE_DEVIATION) for d in figures.values()) else "fair",
                 f"{of[0].upper()}{of[1:]} checked in the image do not have the target PSF: {said}.",
-                "Where the PSFs above agree, the PSF model of the image is not that of its stars: "
-                "psfmatch check IMAGE --target MODEL, before the match.",
+                MODEL_IN_DOUBT if matched.quality.worst["ee_error"] <= DOUBTFUL_EE else "",
             )
         ]
     agree = "have the target PSF" if found.verdict is Seen.WITHIN else "do not contradict the target, nor prove it"

@@ -363,7 +363,7 @@ class _Work:
         )
         return (
             f"The smallest target of its family that is reached with max_noise_gain={self.options.max_noise_gain:g} "
-            f"has {words}, {width:.2f} px wide with the pixel."
+            f"has {words}, {width:.2f} px wide with the pixel; what the stamps hold may ask for a broader one."
         )
 
     def _reaches(self, target: PSF) -> bool:

@@ -35,8 +35,8 @@ class Outcome(Enum):
 
     TOLERANCE_NOT_REACHED = "The tolerance was not reached: the kernel is as good as the limits on it allow."
     OUT_OF_REACH = (
-        "The target cannot be reached: the match would be poor. Take a narrower target, give a larger frame or "
-        "larger stamps, or lift the limit that is named."
+        "The target cannot be reached: the match would be poor. Take a target nearer to the science PSF in width and "
+        "shape, give a larger frame or larger stamps, or lift the limit that is named."
     )
     TARGET_TOO_SHARP = (
         "The target is sharper than the science PSF can be made within max_noise_gain. Take a broader target, or "
