@@ -91,7 +91,7 @@ def test_verbs_and_options_on_the_pages_exist():
         assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", arguments.split("#")[0])) <= known[verb], (verb, arguments)
 
 
-@pytest.mark.parametrize("room", ["psfmatch", "psfmatch.io", "psfmatch.plots"])
+@pytest.mark.parametrize("room", ["psfmatch", "psfmatch.io", "psfmatch.lsst", "psfmatch.plots"])
 def test_every_public_name_is_met_on_a_page(room, code):
     """Where a user needs it, in code, and not only in the generated reference."""
     names = import_module(room).__all__
