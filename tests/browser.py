@@ -49,17 +49,24 @@ def open_page(driver, path: Path, *, width: int = 1280, dark: bool = False) -> N
 
 
 def screenshot(driver):
-    """The whole page: array (rows, columns, 3)."""
+    """The whole page, once it stands still: array (rows, columns, 3)."""
     from PIL import Image
 
     height, width = driver.execute_async_script(
         "const [done] = arguments, e = document.documentElement;"
-        "const shown = [...document.images].map(i => { i.loading = 'eager'; return i.decode(); });"
-        "Promise.all(shown).then(() => done([e.scrollHeight, e.scrollWidth]));"
+        "const shown = [...document.images].map(i => {"
+        " i.loading = 'eager'; i.decoding = 'sync'; return i.decode(); });"  # painted with the page, not after it
+        "Promise.all(shown).then(() => requestAnimationFrame(() => requestAnimationFrame("
+        " () => done([e.scrollHeight, e.scrollWidth]))));"
     )
     clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB"), float)
+    before = None
+    for _ in range(6):
+        shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})["data"]
+        if shot == before:
+            break
+        before = shot
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB"), float)
 
 
 def luminance(rgb) -> float:
