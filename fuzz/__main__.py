@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import click
@@ -32,7 +31,7 @@ def targets() -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="TARGET...")
-@click.option("--minutes", default=10.0, show_default=True, help="In all, shared out among the targets.")
+@click.option("--minutes", default=10.0, show_default=True, help="Of computing in all, shared out among the targets.")
 @click.option("--seed", default=1, show_default=True, help="Of the draws.")
 @click.option("--out", default=OUT, show_default=True, type=click.Path(path_type=Path))
 def run(names: tuple[str, ...], minutes: float, seed: int, out: Path) -> None:
@@ -52,8 +51,8 @@ def _run(name: str, seconds: float, seed: int, folder: Path) -> dict[str, object
     """One target, in a process of its own, begun again where a library takes it down."""
     for part in ("corpus", "found", "crash"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    start, executions, spent, deaths = time.monotonic(), 0, 0.0, 0
-    while (left := seconds - (time.monotonic() - start)) > 1.0:
+    executions, spent, deaths = 0, 0.0, 0
+    while (left := seconds - spent) > 1.0:
         note = folder / "note.json"
         note.unlink(missing_ok=True)
         command = [sys.executable, "-m", "fuzz.run", name, str(folder), str(int(left) + 1), str(seed + deaths)]

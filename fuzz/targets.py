@@ -217,6 +217,7 @@ TARGETS: Mapping[str, Target] = {
     "quality": Target(Reader(read_quality), seeds.matched),
     "cells": Target(Reader(read_cells), seeds.matched),
     "notes": Target(Reader(read_notes), seeds.matched),
+    "provenance": Target(Reader(psfmatch.read_provenance, repr), seeds.matched),
     "matched": Target(Reader(psfmatch.read_matched, repr), seeds.matched),
     "correlation": Target(Reader(read_correlation), seeds.correlation),
     "mask-table": Target(Reader(_mask_table, _translated), seeds.mask_table, "in.toml", "text"),

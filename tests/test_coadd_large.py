@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -87,6 +88,23 @@ def test_a_worker_that_is_killed_is_replaced(files, tmp_path):
     np.testing.assert_array_equal(here.count, there.count)
 
 
+@pytest.mark.slow
+def test_workers_of_our_own_keep_freed_memory():
+    """Dask has a worker hand each freed array back to the system: a coadd then takes nearly twice as long."""
+    pytest.importorskip("distributed")
+    import dask
+
+    before = dask.config.get("distributed.nanny.pre-spawn-environ")
+    with Crew.of(workers=1) as crew:
+        ((_, environ, wrong),) = crew.each(_environ, "MALLOC_TRIM_THRESHOLD_", {"one": ()})
+    assert (environ, wrong) == (os.environ.get("MALLOC_TRIM_THRESHOLD_"), "")
+    assert dask.config.get("distributed.nanny.pre-spawn-environ") == before
+
+
+def _environ(name):
+    return os.environ.get(name)
+
+
 def test_a_cluster_that_does_not_answer_is_named():
     pytest.importorskip("distributed")
     import dask
@@ -97,13 +115,30 @@ def test_a_cluster_that_does_not_answer_is_named():
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_lost_ends_it_and_loses_nothing(files, tmp_path):
-    """SIGKILL to the scheduler while patches are made: an error within seconds, no output, and --resume."""
-    pytest.importorskip("distributed")
-    port = find_port()
-    address, module = f"tcp://127.0.0.1:{port}", [sys.executable, "-m"]
-    words = [*map(str, files), "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--patch", "64"]
-    out, quiet = tmp_path / "out.fits", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+def test_what_takes_more_memory_than_its_worker_may_is_named_and_the_rest_done():
+    distributed = pytest.importorskip("distributed")
+    few = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": "600MB"}
+    tasks = {size: (size,) for size in (3.0, 0.001, 0.002)}
+    with distributed.LocalCluster(**few) as cluster, distributed.Client(cluster) as client:
+        ended = {key: (result, wrong) for key, result, wrong in Crew(client).each(_filled, 1e9, tasks)}
+    assert ended == {
+        3.0: (None, "KilledWorker: the process that worked on it died"), 0.001: (1e6, ""), 0.002: (2e6, ""),
+    }  # fmt: skip
+
+
+def _filled(unit, size):
+    held = []
+    for _ in range(100):
+        held.append(np.ones(int(0.01 * unit * size), np.uint8))
+        time.sleep(0.02 * min(size, 1.0))  # the nanny looks ten times a second
+    return sum(float(part.sum()) for part in held)
+
+
+@contextmanager
+def cluster_at(port, *inside):
+    """A scheduler with one worker, and its process, begun by the words ``inside``."""
+    address, module = f"tcp://127.0.0.1:{port}", [*inside, sys.executable, "-m"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen(
         [*module, "distributed.cli.dask_scheduler", "--port", str(port), "--no-dashboard"], **quiet
     )
@@ -111,26 +146,64 @@ def test_a_cluster_that_is_lost_ends_it_and_loses_nothing(files, tmp_path):
         [*module, "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"], **quiet
     )
     try:
-        process = subprocess.Popen(
-            [*COMMAND, *words, "--scheduler", address, "-o", str(out)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        folder = tmp_path / "out.fits.parts"
-        while process.poll() is None and not list(folder.glob("patch-*.npz")):
-            time.sleep(0.01)
-        scheduler.kill()
+        yield address, scheduler
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+
+
+def cut_off(files, out, address, cut, *inside):
+    """The program on a cluster that is cut off once a patch is made: its exit code, and what it says."""
+    words = [*map(str, files), "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--patch", "64"]
+    process = subprocess.Popen(
+        [*inside, *COMMAND, *words, "--scheduler", address, "-o", str(out)], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, env={**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"},
+    )  # fmt: skip
+    folder = out.with_name(out.name + ".parts")
+    while process.poll() is None and not list(folder.glob("patch-*.npz")):
+        time.sleep(0.01)
+    cut()
+    try:
         said = process.communicate(timeout=60)[1]
     finally:
-        scheduler.kill()
-        worker.kill()
-        scheduler.wait()
-        worker.wait()
-    assert process.returncode == 2
-    assert b"error: the connection to the cluster was lost; what is done is kept" in said
+        process.kill()
     assert not out.exists()
     done = subprocess.run([*COMMAND, *words, "-o", str(out), "--resume", "--progress"], check=True, capture_output=True)
     assert b"e0: solved before" in done.stderr
+    return process.returncode, said
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_lost_ends_it_and_loses_nothing(files, tmp_path):
+    """SIGKILL to the scheduler while patches are made: an error within seconds, no output, and --resume."""
+    pytest.importorskip("distributed")
+    with cluster_at(find_port()) as (address, scheduler):
+        code, said = cut_off(files, tmp_path / "out.fits", address, scheduler.kill)
+    assert code == 2
+    assert b"error: the connection to the cluster was lost; what is done is kept" in said
+
+
+@pytest.mark.slow
+def test_a_network_that_falls_silent_ends_it_too(files, tmp_path):
+    """Every packet between program, scheduler and worker is dropped, and nobody is told."""
+    pytest.importorskip("distributed")
+    if None in map(shutil.which, ("unshare", "nsenter", "ip")) or subprocess.run(["unshare", "-n", "true"]).returncode:
+        pytest.skip("may not make a network of its own")
+    with subprocess.Popen(["unshare", "-n", "sleep", "300"]) as holder:
+        try:
+            inside = ["nsenter", "-t", str(holder.pid), "-n"]
+            network = [*inside, "ip", "link", "set", "lo"]
+            while os.readlink(f"/proc/{holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+                time.sleep(0.01)
+            subprocess.run([*network, "up"], check=True)
+            with cluster_at(find_port(), *inside) as (address, _):
+                drop = [*network, "down"]
+                code, said = cut_off(files, tmp_path / "out.fits", address, lambda: subprocess.run(drop), *inside)
+        finally:
+            holder.kill()
+    assert code == 2
+    assert b"error: the connection to the cluster was lost; what is done is kept" in said
 
 
 def find_port():

@@ -191,6 +191,22 @@ def test_nor_with_weights_that_are_splines(unit):
     assert np.nanmax(error / maximum_filter(np.abs(e.image), kernel.shape)) < 1e-6 * unit
 
 
+@pytest.mark.parametrize("shape", ["mean", "difference"])
+def test_the_rounding_is_that_of_what_the_kernel_makes_of_the_sky(shape):
+    """A kernel of sum 1e-4, and one of none: errors are small against the convolved sky, not against the sky."""
+    y, x = np.mgrid[-4:5, -3:4]
+    star = 1e-4 * np.exp(-0.5 * (y**2 + x**2 / 2))
+    kernel = MatchingKernel.constant(star if shape == "mean" else x * star, BOX)
+    image = saturated(float).image.astype(np.float32)
+    truth = convolve(Exposure(image.astype(float), box=BOX), kernel, convolver=Direct()).image
+    brightest = maximum_filter(np.abs(image), kernel.shape) * np.sqrt((kernel.basis**2).sum())
+    for done in (
+        convolve(Exposure(image, box=BOX), kernel, convolver=FFT(block=40)),
+        convolve_many([Exposure(image, box=BOX)], [kernel])[0],
+    ):
+        assert np.nanmax(np.abs(done.image - truth) / brightest) < 1e-6
+
+
 @pytest.mark.parametrize("lit", [1e5, np.geomspace(1e6, 1e-1, BOX.shape[1])], ids=["step", "slope"])
 def test_a_dark_part_of_a_block_is_as_true_as_a_bright_one(kernel, lit):
     """Half a chip without light, the wing of a galaxy: whichever is the level, the rest is not rounded to it."""

@@ -19,6 +19,8 @@ RETRIES = 2
 LOST = (
     "the connection to the cluster was lost; what is done is kept: the same command with --resume goes on with the rest"
 )
+NO_PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""Of a scheduler that shows nothing, and whose server, which it has all the same, takes a free port of this machine."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Crew:
             return
         distributed = _dask()
         try:
-            own = (
-                distributed.Client(client)
-                if client is not None
-                else distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-            )
+            if client is not None:
+                own = distributed.Client(client)
+            else:
+                with _memory_kept():
+                    own = distributed.Client(n_workers=workers, threads_per_worker=1, scheduler_kwargs=NO_PAGES)
         except OSError as error:
             raise InputError(f"no Dask cluster answers at {client}: {error}") from error
         try:
@@ -127,6 +129,20 @@ class Crew:
                     warnings.warn(message, category, stacklevel=2)
                 yield futures[future], result, ""
             future.release()
+
+
+@contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Workers that begin here take memory from the system as any process does.
+
+    Dask has them hand every freed array back at once, and arrays that come and go then take twice the time.
+    """
+    import dask
+
+    environ = "distributed.nanny.pre-spawn-environ"
+    kept = {name: value for name, value in dask.config.get(environ).items() if name != "MALLOC_TRIM_THRESHOLD_"}
+    with dask.config.set({environ: kept}):
+        yield
 
 
 def _words(error: BaseException) -> str:

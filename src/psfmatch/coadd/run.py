@@ -122,7 +122,7 @@ def run_patches(
         The patches that failed, and why: they are empty in the coadd.
     """
     crew = Crew() if crew is None else crew
-    patches = plan.patches
+    patches = sorted(plan.patches, key=lambda box: -plan.bytes_of(box, 1))  # what takes long does not come last
     todo = {box: (box, crew.threads) for box in patches if not _is_done(store, box, plan.signature)}
     failed: dict[Box, str] = {}
     finished = len(patches) - len(todo)

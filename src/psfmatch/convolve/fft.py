@@ -28,6 +28,7 @@ TOLERANCE = {4: 3e-7, 8: 1e-13}
 BATCH = 16
 STACKED = 16
 LARGEST_STACKED = 512
+STACKED_ACCURACY = 7e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +205,8 @@ class FFT:
         types = Planes(*(None if p is None else native(p[0]) for p in planes))
         out = Planes(*(None if t is None else [None] * len(exposures) for t in types))
         images = np.stack([np.tensordot(k.weights.coefficients[:, 0], k.basis, axes=1) for k in kernels])
-        own = StackedKernels(images, stack, types.image)
-        squared = StackedKernels(images**2, stack, types.variance) if noisy else None
+        own = StackedKernels(images, stack, STACKED_ACCURACY, types.image)
+        squared = StackedKernels(images**2, stack, 0.5 * self.variance_tolerance, types.variance) if noisy else None
         bits = Bits.of(masks[0], self.exclude)
         job = Job(np, stack, planes, out, types, own, squared, kernels[0].support, bits, self.edge)
         batches = (range(k, min(k + STACKED, len(exposures))) for k in range(0, len(exposures), STACKED))

@@ -29,10 +29,12 @@ from numpy.typing import NDArray
 from psfmatch.convolve.arrays import complex_type, mixed, norms, transforms
 from psfmatch.convolve.blocks import Batch, Blocks
 from psfmatch.fields import Field
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import Box, FloatArray
 from psfmatch.kernel import MatchingKernel
 
-__all__ = ["ACCURACY", "HUGE", "MANY", "ROUNDING", "SHARE", "LocalKernel", "Terms", "added", "negligible"]
+__all__ = [
+    "ACCURACY", "HUGE", "MANY", "ROUNDING", "SHARE", "TINY", "LocalKernel", "Terms", "added", "negligible", "response",
+]  # fmt: skip
 
 ACCURACY = 4e-7
 TINY = 1e-300
@@ -67,6 +69,7 @@ class LocalKernel:
         self.xp, self.dtype, self.device = xp, dtype, device
         self.fft = transforms(xp)
         field = kernel.weights
+        self.response = response(kernel.stamps(**_nodes(kernel.box))).min() or 1.0
         self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ field.coefficients, field.box, field.kind).table[0]
         self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         self.at_x = [field.terms_along(x=blocks.x.positions(k), y=[0.0])[0] for k in range(blocks.x.count)]
@@ -130,8 +133,9 @@ class LocalKernel:
     def convolve(self, cut: Any, batch: Batch, floor: Any) -> Any:
         """Convolve what the blocks read, (n, y.side, x.side), to their output, (n, y.step, x.step).
 
-        Terms whose rounding errors in the planes' own precision would exceed 1e-6 of the floor are convolved in
-        double precision: a saturated star does not spoil the faint sky in its block.
+        Terms whose rounding errors in the planes' own precision would exceed 1e-6 (or half the tolerance) of what the
+        kernel makes of the floor are convolved in double precision: a saturated star does not spoil the faint sky in
+        its block.
 
         Parameters
         ----------
@@ -143,13 +147,14 @@ class LocalKernel:
         terms = self._terms(batch)
         precise = np.zeros(len(terms.pairs), bool)
         if self.dtype != self.xp.float64:
-            precise = ~negligible(self._rounding(cut, floor, terms).max(axis=0) ** 2, ACCURACY**2)
+            accuracy = max(ACCURACY, 0.5 * self.tolerance)
+            precise = ~negligible(self._rounding(cut, floor, terms).max(axis=0) ** 2, accuracy**2)
         return self.xp.asarray(self._summed(cut, terms, precise), dtype=self.dtype)
 
     def _rounding(self, cut: Any, floor: Any, terms: Terms) -> FloatArray:
-        """The terms' rounding errors in single precision, in units of the floor: shape (n, terms)."""
+        """The terms' rounding errors in single precision, in units of the convolved floor: shape (n, terms)."""
         side = np.sqrt(self.blocks.y.side * self.blocks.x.side)
-        sizes, floors = np.array(norms(self.xp, cut)), np.array([float(least) for least in floor[:, 0, 0]])
+        sizes, floors = np.array(norms(self.xp, cut)), np.array([self.response * float(f) for f in floor[:, 0, 0]])
         sizes[sizes * side > HUGE] = np.inf
         return np.asarray(ROUNDING / side * (sizes / np.maximum(floors, TINY))[:, None] * terms.heights)
 
@@ -233,6 +238,17 @@ class Level(NamedTuple):
     dtype: Any
     pairs: list[tuple[int, int]]
     images: list[Any]
+
+
+def _nodes(box: Box) -> dict[str, FloatArray]:
+    """Middle, corners and middles of the edges."""
+    x, y = np.meshgrid(np.linspace(box.x0, box.x1 - 1, 3), np.linspace(box.y0, box.y1 - 1, 3))
+    return {"x": x.ravel(), "y": y.ravel()}
+
+
+def response(images: FloatArray) -> FloatArray:
+    """What kernels (n, ky, kx) make of what is faint: of its level or of its noise, whichever stays larger."""
+    return np.asarray(np.maximum(abs(images.sum(axis=(1, 2))), np.sqrt((images**2).sum(axis=(1, 2)))))
 
 
 def negligible(sizes: FloatArray, limit: Any) -> NDArray[np.bool_]:

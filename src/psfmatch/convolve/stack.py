@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import norms
 from psfmatch.convolve.blocks import Axis, fast_length
-from psfmatch.convolve.local import ACCURACY, HUGE, ROUNDING
+from psfmatch.convolve.local import HUGE, ROUNDING, TINY, response
 from psfmatch.geometry import FloatArray
 
 __all__ = ["Stack", "StackedKernels"]
@@ -62,13 +62,15 @@ class StackedKernels:
     ----------
     images : array, shape (N, ky, kx)
     stack : Stack
+    accuracy : float
+        The largest rounding error, in units of what the kernel makes of what is faint.
     dtype
         Of the planes.
     """
 
-    def __init__(self, images: FloatArray, stack: Stack, dtype: Any) -> None:
+    def __init__(self, images: FloatArray, stack: Stack, accuracy: float, dtype: Any) -> None:
         self.images, self.stack, self.dtype = images, stack, np.dtype(dtype)
-        self.heights = np.abs(images).sum(axis=(1, 2))
+        self.least = np.abs(images).sum(axis=(1, 2)) / (accuracy * np.maximum(response(images), TINY))
 
     def totals(self, batch: Sequence[int]) -> FloatArray:
         """The sum of the kernel, the same at every pixel: shape (n, 1, 1)."""
@@ -84,12 +86,12 @@ class StackedKernels:
         return result
 
     def convolve(self, cut: FloatArray, batch: Sequence[int], floor: FloatArray) -> FloatArray:
-        """Convolve a cut; those planes in double precision whose rounding errors would exceed 1e-6 of the floor."""
+        """Convolve a cut; those planes in double precision whose rounding errors would be too large."""
         y, x = self.stack.y, self.stack.x
         side, sizes = np.sqrt(y.side * x.side), np.array(norms(np, cut))
         here = slice(batch[0], batch[-1] + 1)
-        errors = ROUNDING / side * sizes * self.heights[here]
-        precise = (errors > ACCURACY * floor[:, 0, 0].astype(float)) | (sizes * side > HUGE)
+        precise = ROUNDING / side * sizes * self.least[here] > floor[:, 0, 0].astype(float)
+        precise |= sizes * side > HUGE
         out = np.empty((len(batch), y.step, x.step), self.dtype)
         for dtype, chosen in ((np.dtype(float), precise), (self.dtype, ~precise)):
             if chosen.any():
