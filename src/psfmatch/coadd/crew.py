@@ -79,7 +79,7 @@ class Crew:
     def each(
         self, function: Callable[..., Any], shared: Any, tasks: Mapping[Any, tuple[Any, ...]]
     ) -> Iterator[tuple[Any, Any, str]]:
-        """Pieces of work ``function(shared, *task)``, in the order in which they end.
+        """Pieces of work ``function(shared, *task)``, begun in their order, in that in which they end.
 
         Yields
         ------
@@ -111,8 +111,8 @@ class Crew:
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
             common = self.client.submit(_same, shared, pure=False)
             futures = {
-                self.client.submit(_recorded, function, common, *task, pure=False, retries=RETRIES): key
-                for key, task in tasks.items()
+                self.client.submit(_recorded, function, common, *task, pure=False, retries=RETRIES, priority=-k): key
+                for k, (key, task) in enumerate(tasks.items())
             }
         for future in distributed.as_completed(list(futures)):
             if future.cancelled():
