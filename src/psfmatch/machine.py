@@ -12,7 +12,11 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["forget", "is_mapped", "one_blas_thread", "processors", "timed"]
+import numpy as np
+
+__all__ = ["forget", "is_mapped", "keep_freed_memory", "one_blas_thread", "processors", "timed"]
+
+LEARNT = (32 << 20) - (64 << 10)
 
 _lock = threading.Lock()
 _users = 0
@@ -72,6 +76,15 @@ def _controller() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+def keep_freed_memory() -> None:
+    """Let arrays that come and go be made of the same memory, rather than of new pages of the system each time.
+
+    GNU's C library hands freed memory back above a threshold that it learns from the blocks it sees freed, up to 32 MiB
+    (``mallopt(3)``, M_MMAP_THRESHOLD).  Here it sees one of that size, which nobody touches.
+    """
+    np.empty(LEARNT, np.uint8)
 
 
 def is_mapped(array: Any) -> bool:

@@ -162,9 +162,11 @@ class History:
         """
         said = {name: _said(value) for name, value in options.items() if value is not None}
         found = [file for path in files if (file := _file(path)) is not None]
-        return History(
-            tuple(dict.fromkeys((*self.files, *found))), (*self.steps, Step(step, MappingProxyType(said)))
-        )  # fmt: skip
+        return self.followed_by(History(tuple(found), (Step(step, MappingProxyType(said)),)))
+
+    def followed_by(self, other: History) -> History:
+        """The files and steps of this history, and then those of another."""
+        return History(tuple(dict.fromkeys((*self.files, *other.files))), (*self.steps, *other.steps))
 
     def provenance(self) -> Provenance:
         """With checksums, and the versions of what is installed."""

@@ -114,4 +114,7 @@ def convolve_many(
     InputError
         If the numbers differ, or an image is smaller than its kernel.
     """
-    return (FFT() if convolver is None else convolver).convolve_many(exposures, kernels)
+    how = FFT() if convolver is None else convolver
+    step = convolved(History(), how)
+    done = how.convolve_many(exposures, kernels)
+    return [out.replace(history=before.history.followed_by(step)) for before, out in zip(exposures, done, strict=True)]

@@ -212,6 +212,9 @@ class FFT:
         batches = (range(k, min(k + STACKED, len(exposures))) for k in range(0, len(exposures), STACKED))
         job.run_all(batches, self.threads or processors())
         return [
-            e.replace(image=out.image[k], variance=out.variance[k] if noisy else None, mask=Mask(out.mask[k], m.planes))
+            e.replace(
+                image=out.image[k], variance=out.variance[k] if noisy else None, mask=Mask(out.mask[k], m.planes),
+                history=e.history,
+            )
             for k, (e, m) in enumerate(zip(exposures, masks, strict=True))
-        ]
+        ]  # fmt: skip

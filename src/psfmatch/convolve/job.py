@@ -14,7 +14,7 @@ from psfmatch.convolve.arrays import namespace
 from psfmatch.convolve.flags import dilated, places
 from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
 from psfmatch.exposure import Planes
-from psfmatch.machine import one_blas_thread
+from psfmatch.machine import keep_freed_memory, one_blas_thread
 
 __all__ = ["Job"]
 
@@ -65,6 +65,7 @@ class Job:
 
     def run_all(self, batches: Iterable[Any], threads: int) -> None:
         """All batches, some at a time; the result does not depend on how many."""
+        keep_freed_memory()
         with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(self.run, batches):
                 pass

@@ -131,8 +131,9 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
                 break
         cards: dict[bytes, int] = {}
         for found in SIZES.finditer(header):
-            if found.start() % CARD == 0 and found[1] not in cards:
-                cards[found[1]] = _size(found, path)
+            if found.start() % CARD == 0 and cards.setdefault(found[1], value := _size(found, path)) != value:
+                said = f"{found[1].decode()} = {cards[found[1]]} and {found[1].decode()} = {value}"
+                raise FormatError(f"{path}: a header says {said}; one of them is wrong")
         axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
         more = [n for name, n in cards.items() if name.startswith(b"NAXIS") and n > size]
         if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
