@@ -304,3 +304,24 @@ def test_an_unreadable_companion_found_by_name_is_not_passed_over(tmp_path):
     weight.write_bytes(weight.read_bytes()[:-5])
     with pytest.raises(FormatError, match="_oow_"):
         read_exposure(tmp_path / IMAGE.name)
+
+
+@pytest.mark.parametrize("tile", [(60, 48), (20, 48), (25, 20)])
+def test_hcompress_is_read_whatever_its_tiles(tmp_path, tile):
+    image = np.random.default_rng(1).normal(1000.0, 30.0, (60, 48)).astype(np.int32)
+    packed = fits.CompImageHDU(image, compression_type="HCOMPRESS_1", tile_shape=tile, hcomp_scale=0)
+    packed.writeto(tmp_path / "packed.fits")
+    np.testing.assert_array_equal(read_exposure(tmp_path / "packed.fits", format="plain").image, image)
+
+
+def test_an_hcompress_tile_of_another_size_is_refused(tmp_path):
+    """astropy's decoder writes as many pixels as the tile says that it has, beyond the memory that it was given."""
+    path = tmp_path / "packed.fits"
+    image = np.arange(60 * 48, dtype=np.int32).reshape(60, 48)
+    fits.CompImageHDU(image, compression_type="HCOMPRESS_1", tile_shape=(60, 48), hcomp_scale=0).writeto(path)
+    content = path.read_bytes()
+    size = (60).to_bytes(4, "big") + (48).to_bytes(4, "big")
+    assert content.count(b"\xdd\x99" + size) == 1
+    path.write_bytes(content.replace(b"\xdd\x99" + size, b"\xdd\x99" + size[:3] + b"\xff" + size[4:]))
+    with pytest.raises(FormatError, match=r"packed.fits: tile 0 of a compressed image is damaged"):
+        read_exposure(path, format="plain")

@@ -6,14 +6,16 @@ import bz2
 import errno
 import gzip
 import io
+import itertools
 import lzma
 import math
 import mmap
 import re
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -37,6 +39,7 @@ MOST = 999  # axes of an image, columns of a table
 BITPIX = ("8", "16", "32", "64", "-32", "-64")
 SIZES = re.compile(rb"(?=(Z?NAXIS|NAXIS\d{1,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS) *=(.{70}))", re.DOTALL)
 LONGEST_HEADER = 1 << 24
+SHORTEST_STREAM = 25  # HCOMPRESS: magic, rows, columns, scale, sum of all pixels, three numbers of bit planes
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
@@ -139,10 +142,27 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
         if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
             raise FormatError(f"{path}: a header promises {max(more)} rows or columns of nothing; it is wrong")
         grouped = axes[:1] == [0] and b"GROUPS  =                    T" in header
-        pixels = math.prod(axes[grouped:]) if axes else 0
-        values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + pixels)
-        at += len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
+        values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + math.prod(axes[grouped:])) if axes else 0
+        end = at + len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
+        if b"HCOMPRESS_1" in header and end <= size:
+            source.seek(at)
+            _check_streams(fits.BinTableHDU.fromstring(source.read(end - at)), path)
+        at = end
     source.seek(0)
+
+
+def _check_streams(table: fits.BinTableHDU, path: Path) -> None:
+    """Refuse HCOMPRESS tiles that say that they are of another size: astropy's decoder writes where that leads it."""
+    with suppress(KeyError, IndexError):  # no compressed image: astropy says so, too
+        header = table.header
+        axes = range(header["ZNAXIS"], 0, -1)
+        tiles = [header.get(f"ZTILE{k}", header["ZNAXIS1"] if k == 1 else 1) for k in axes]
+        starts = [range(0, header[f"ZNAXIS{k}"], tile) for k, tile in zip(axes, tiles, strict=True)]
+        for row, corner in enumerate(itertools.product(*starts)):
+            pixels = math.prod(min(t, s.stop - at) for t, s, at in zip(tiles, starts, corner, strict=True))
+            stream = table.data["COMPRESSED_DATA"][row].tobytes()
+            if stream and (len(stream) < SHORTEST_STREAM or math.prod(struct.unpack(">ii", stream[2:10])) != pixels):
+                raise FormatError(f"{path}: tile {row} of a compressed image is damaged")
 
 
 def _size(card: re.Match[bytes], path: Path) -> int:

@@ -36,6 +36,7 @@ WORLD = re.compile(
     r"L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*|MJDREF[IF]?)[A-Z]?"
 )
 MANY = ("COMMENT", "HISTORY")
+CIRCLE = 360.0
 
 
 def meta_of(*headers: fits.Header, without_world: bool) -> dict[str, Any]:
@@ -126,12 +127,14 @@ def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
 
 
 def _check_invertible(wcs: WCS, header: fits.Header) -> None:
-    """astropy takes a matrix of zeros for one of one degree a pixel, and a singular one as it is."""
+    """astropy takes a matrix of zeros for one of one degree a pixel, and others as they are: singular, or of 1e200."""
     wcs.wcs.set()
     wcs.pixel_to_world_values(0.0, 0.0)
     matrix = [header[f"CD{i}_{j}"] for i in (1, 2) for j in (1, 2) if f"CD{i}_{j}" in header]
     if (matrix and not any(matrix)) or not abs(np.linalg.det(wcs.pixel_scale_matrix)) > 0:
         raise ValueError("its linear matrix is singular")
+    if not (largest := abs(wcs.pixel_scale_matrix).max()) <= CIRCLE:
+        raise ValueError(f"a pixel is {largest:.3g} degrees wide")
 
 
 def wcs_cards(wcs: WCS) -> fits.Header:

@@ -57,7 +57,10 @@ class Tree:
 
     @staticmethod
     def _json(hdus: fits.HDUList) -> bytes:
-        return bytes(np.asarray(hdus["JSON"].data[0][0], np.uint8))
+        found = np.asarray(hdus["JSON"].data[0][0])
+        if found.dtype.kind not in "iu":
+            raise ValueError(f"numbers of type {found.dtype.name} in place of bytes")
+        return found.astype(np.uint8).tobytes()
 
     def array(self, node: Any) -> NDArray[Any]:
         """The array that a node is or points to, in the machine's byte order.
