@@ -114,34 +114,33 @@ class Prepared:
         transform = transform_to(exposure, grid)
         half = self.kernel.shape[0] // 2, self.kernel.shape[1] // 2
         margin = recipe.interpolation.order + 2
+        read = patch if recipe.order == "match-warp" else patch.grown(*half).overlap(grid.box)
+        assert read is not None
+        beyond = (half[0] + margin, half[1] + margin) if read is patch else (margin, margin)
+        region = _read_from(exposure, transform, read, *beyond, self.kernel.shape)
+        if region is None:
+            return None
+
+        def convolved(cut: Exposure) -> Exposure:
+            return convolve(cut, self.kernel, convolver=FFT(threads=1))
+
+        def warped(cut: Exposure) -> Exposure:
+            return warp(cut, grid, box=read, interpolation=recipe.interpolation)
+
+        clean, bad = _repaired(_plain(exposure, region), recipe)
         if recipe.order == "match-warp":
-            region = _read_from(exposure, transform, patch, half[0] + margin, half[1] + margin, self.kernel.shape)
-            if region is None:
-                return None
-            cut = self._convolved(_plain(exposure, region), recipe)
-            out = warp(self._scaled(cut), grid, box=patch, interpolation=recipe.interpolation)
+            out = warped(self._scaled(self._flagged(convolved(clean), bad and convolved(bad), recipe)))
         else:
-            wider = patch.grown(*half).overlap(grid.box)
-            assert wider is not None
-            region = _read_from(exposure, transform, wider, margin, margin, self.kernel.shape)
-            if region is None:
-                return None
-            cut = warp(self._scaled(_plain(exposure, region)), grid, box=wider, interpolation=recipe.interpolation)
-            out = self._convolved(cut, recipe).cutout(patch)
+            done = convolved(warped(self._scaled(clean)))
+            out = self._flagged(done, bad and convolved(warped(bad)), recipe).cutout(patch)
         forget(exposure.image, exposure.variance, exposure.mask.array)
         assert out.variance is not None
         return out.replace(variance=out.variance * self._correction_on(patch).astype(out.variance.dtype))
 
-    def _convolved(self, cut: Exposure, recipe: Recipe) -> Exposure:
-        """The cut with the common PSF; INTRP where too much of the kernel falls on pixels that are not used."""
-        bad = cut.mask.any_of(*recipe.reject) | ~np.isfinite(cut.image)
-        mended, left = repaired(cut.image, bad)
-        mended[left] = np.nan
-        clean = cut.replace(image=mended, mask=cut.mask.without(*recipe.reject))
-        out = convolve(clean, self.kernel, convolver=FFT(threads=1))
+    def _flagged(self, out: Exposure, share: Exposure | None, recipe: Recipe) -> Exposure:
+        """INTRP where too much of the kernel falls on pixels that are not used: their share is given, if any are."""
         lost = out.mask.any_of("EDGE", "INTRP", "NO_DATA")
-        if bad.any():
-            share = convolve(Exposure(bad.astype(np.float32), box=cut.box), self.kernel, convolver=FFT(threads=1))
+        if share is not None:
             lost |= ~(np.abs(share.image) <= recipe.lost * np.abs(self.quality.worst["kernel_sum"]))
         array = np.array(out.mask.array)
         array[lost] |= 1 << out.mask.planes["INTRP"]
@@ -233,6 +232,15 @@ def _read_from(
 def _around(x: FloatArray, y: FloatArray) -> Box:
     """The least box that holds some positions."""
     return Box(int(np.floor(y.min())), int(np.floor(x.min())), int(np.ceil(y.max())) + 1, int(np.ceil(x.max())) + 1)
+
+
+def _repaired(cut: Exposure, recipe: Recipe) -> tuple[Exposure, Exposure | None]:
+    """The cut with its bad pixels filled from those around them, NaN where there are too many; and one where it was."""
+    bad = cut.mask.any_of(*recipe.reject) | ~np.isfinite(cut.image)
+    mended, left = repaired(cut.image, bad)
+    mended[left] = np.nan
+    share = cut.replace(image=bad.astype(np.float32), variance=None, mask=None) if bad.any() else None
+    return cut.replace(image=mended, mask=cut.mask.without(*recipe.reject)), share
 
 
 def _plain(exposure: Exposure, region: Box) -> Exposure:
