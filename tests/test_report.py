@@ -174,7 +174,7 @@ def test_verdict_follows_the_match(matched, before):
     assert any("solver.flux=unit" in f.cure for f in verdict(doubled).findings)
     by_hand = verdict(psfmatch.match(before, "moffat:fwhm=4.9,beta=3.5", solver=psfmatch.FreeForm(size=7)))
     cures = [f.cure for f in by_hand.findings]
-    assert any("size was set by hand" in cure for cure in cures)
+    assert any("what was set by hand, so that it is chosen: size=7" in cure for cure in cures)
     assert not any("flux=unit" in cure for cure in cures)
     notes = {**matched.solution.statistics, "used": np.arange(16) < 4}
     rejected = replace(matched, solution=replace(matched.solution, statistics=notes))
