@@ -64,7 +64,7 @@ PLOTS: Mapping[str, Plot] = {
         lambda s: transfer(s.matched, number=s.number),
     ),
     "frontier": Plot(
-        "residual and noise gain against kernel size, with the choice marked",
+        "residual and noise gain against kernel size, with that of the match marked",
         lambda s: frontier(s.matched, number=s.number),
     ),
     "noise": Plot(

@@ -85,7 +85,11 @@ def _asked(matched: Matched) -> str:
         asked.append(("tolerance", number(notes["tolerance"]), meaning("tolerance")))
     ky, kx = matched.solution.kernel.shape
     chosen = [
-        ("kernel", f"{kx} × {ky} px", "pixels nearer to the border than half of it are made of a part of the kernel"),
+        (
+            "kernel",
+            f"{kx} × {ky} px, {plots.size_words(matched)}",
+            "pixels nearer to the border than half of it are made of a part of the kernel",
+        ),
         (
             "terms",
             str(len(matched.solution.kernel.basis)),
@@ -104,7 +108,7 @@ def _asked(matched: Matched) -> str:
     ]
     return (
         table("What was asked", ("", "value", "what it is"), asked)
-        + table("What the solver chose", ("", "value", "what it is"), chosen)
+        + table("What the solver chose, or was told", ("", "value", "what it is"), chosen)
         + table(
             f"What was reached: measured at {len(quality)} positions between those of the fit",
             ("figure", "median", "worst", "formula", "how to read it"), reached, numbers=(1, 2),
