@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import psfmatch
 from figures import faults, texts
-from psfmatch import AlardLupton, Frontier, GaussianPSF, InputError, MoffatPSF, NoiseCorrelation, plots
+from psfmatch import AlardLupton, FreeForm, Frontier, GaussianPSF, InputError, MoffatPSF, NoiseCorrelation, plots
 from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.moments import ellipse
@@ -200,6 +200,18 @@ def test_frontier_is_a_frontier(matched):
     np.testing.assert_allclose(np.ravel(star.get_data()), [one.noise_gain, one.residual])
     with pytest.raises(InputError, match="only odd"):
         Frontier.of(one.science, one.target, sizes=[4])
+
+
+def test_frontier_of_a_size_set_by_hand_reaches_one_that_would_do(matched):
+    assert plots.size_words(matched) == "chosen"
+    exposure = psfmatch.Exposure(np.ones((300, 420)), psf=MoffatPSF(fwhm=3.4, beta=3.0))
+    small = psfmatch.match(exposure, "gaussian:fwhm=4.8", solver=FreeForm(size=5, tolerance=0.2))
+    chosen = psfmatch.match(exposure, "gaussian:fwhm=4.8")
+    found = plots.frontier_of(small, plots.hardest(small))
+    assert max(found.sizes) >= chosen.kernel.shape[0] > 15
+    assert found.residual[-1].min() < 0.1 * found.residual[0].min()
+    words = [t.get_text() for t in plots.frontier(small).legends[0].get_texts()]
+    assert words[0] == "5 px (set by hand)"
 
 
 def test_aperture_factor_of_a_pixel_pair():

@@ -131,6 +131,18 @@ def test_structure_is_for_everyone(either):
     assert {a["scope"] for a in outline.all("th")} <= {"row", "col"}
 
 
+def test_every_star_that_is_counted_is_listed(matched, before):
+    html = match_page(matched, before=before)
+    (words,) = re.findall(r"The (?:(\d+) stars|one star) checked in the image", html)
+    (table,) = re.findall(r"<table><caption>FWHM against the target.*?</table>", html, re.DOTALL)
+    rows = re.findall(r'<th scope="row">x = (\d+), y = (\d+) px</th>', table)
+    found = psfmatch.check(matched.exposure, correlation=NoiseCorrelation.of_kernel(matched.kernel))
+    assert len(rows) == int(words or 1) == len(found)
+    order = np.argsort(-found.flux)
+    np.testing.assert_allclose(np.array(rows, float), np.transpose([found.x, found.y])[order], atol=0.51)
+    assert f"{100 * found.sizes[order[0]]:+.2f} ± " in table
+
+
 def test_what_comes_from_files_is_text(page, coadd):
     assert "&lt;S1&gt; &amp; friends" in page.read_text(encoding="utf-8")
     assert "<S1>" not in page.read_text(encoding="utf-8")
