@@ -29,9 +29,9 @@ SAME_STAR = 3.0
 """Within which a star before and after is the same, px."""
 HALF = 15
 GROWTH = (
-    '<p class="hint">These are the PSF models, in % of a source\'s whole flux. The growth curves in “Stars” differ, because '
-    "nobody knows the whole flux of a star: that of the mean star is in % of the flux of the target fitted to it, those "
-    "beside the cut-outs are in % of the flux within 12 px, where all of them end at 0.</p>"
+    '<p class="hint">These are the PSF models, in % of a source’s whole flux. The growth curves in “Stars” differ, '
+    "because nobody knows the whole flux of a star: that of the mean star is in % of the flux of the target fitted to "
+    "it, those beside the cut-outs are in % of the flux within 12 px, where all of them end at 0.</p>"
 )
 
 
