@@ -316,8 +316,9 @@ def judged(solution: Solution, quality: Quality, *, throw: bool = True) -> Solut
     if not solution.outcome.ok or not quality.poor(tolerance):
         return solution
     worst, advice = quality.worst, str(solution.statistics.get("advice", ""))
-    said = f"At worst the residual is {worst['residual']:.2g}, the encircled-energy error {worst['ee_error']:.2g}."
-    statistics = {**solution.statistics, "advice": f"{said} {advice}".strip()}
+    said = advice or f"The residual is {worst['residual']:.2g}."
+    said += f" The encircled-energy error is up to {worst['ee_error']:.2g}, within {quality.worst_radius:.3g} px."
+    statistics = {**solution.statistics, "advice": said}
     return _refused(replace(solution, outcome=Outcome.POOR, statistics=statistics), throw)
 
 
