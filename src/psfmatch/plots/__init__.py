@@ -9,7 +9,7 @@ from psfmatch.plots.candidates import candidate, growth
 from psfmatch.plots.catalogue import PLOTS, Plot, Subject
 from psfmatch.plots.check import check_figure
 from psfmatch.plots.field import cells, kernel_field, psf_field, quality_field
-from psfmatch.plots.kernels import frontier, frontier_of, kernel_basis, noise, size_words, strength_of, transfer
+from psfmatch.plots.kernels import frontier, frontier_of, kernel_basis, noise, strength_of, transfer
 from psfmatch.plots.model import candidates, kernel_coefficients, kernel_spatial_model
 from psfmatch.plots.pairs import Pair, hardest, pair
 from psfmatch.plots.psfs import psf_over_field
@@ -43,7 +43,6 @@ __all__ = [
     "psf_field",
     "psf_over_field",
     "quality_field",
-    "size_words",
     "star_pairs",
     "stars",
     "strength_of",

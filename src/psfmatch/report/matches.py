@@ -17,6 +17,7 @@ from psfmatch.kernel import MatchingKernel
 from psfmatch.match import Matched
 from psfmatch.moments import fwhm
 from psfmatch.plots import PLOTS, Pair, Subject
+from psfmatch.plots.kernels import size_words
 from psfmatch.report.charts import field_map, size_chart
 from psfmatch.report.meanings import ASKED, FIGURES, meaning, number
 from psfmatch.report.page import binary, colours, document, figure_html, table, verdict_html
@@ -94,7 +95,7 @@ def _asked(matched: Matched) -> str:
     chosen = [
         (
             "kernel",
-            f"{kx} × {ky} px, {plots.size_words(matched)}",
+            f"{kx} × {ky} px, {size_words(matched)}",
             "pixels nearer to the border than half of it are made of a part of the kernel",
         ),
         (
