@@ -209,7 +209,7 @@ def test_frontier_of_a_size_set_by_hand_reaches_one_that_would_do(matched):
         small = psfmatch.match(exposure, "gaussian:fwhm=4.8", solver=FreeForm(size=5), throw=False)
     chosen = psfmatch.match(exposure, "gaussian:fwhm=4.8")
     found = plots.frontier_of(small, plots.hardest(small))
-    assert max(found.sizes) >= chosen.kernel.shape[0] > 15
+    assert max(found.sizes) >= 0.9 * chosen.kernel.shape[0] > 15
     assert found.residual[-1].min() < 0.1 * found.residual[0].min()
     words = [t.get_text() for t in plots.frontier(small).legends[0].get_texts()]
     assert words[0] == "5 px (set by hand)"
