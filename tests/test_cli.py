@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from psfmatch.cli.demo import demo_data
 from psfmatch.cli.options import object_of
 from psfmatch.cli.settings import CLASSES, FORMAT_HELP
 from psfmatch.io.exposures import FORMATS
+from psfmatch.report import verdict
 
 PSFEX = Path(__file__).parent / "data" / "DECam_00154912_12_psfcat.psf"
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
@@ -206,9 +208,9 @@ def test_bad_settings_say_what_is_right(run, image, tmp_path, setting, message):
 
 
 def test_settings_and_toml_are_the_same(run, image, tmp_path):
-    config = tmp_path / "run.toml"
+    config, narrow = tmp_path / "run.toml", "gaussian:fwhm=4.5"
     config.write_text(
-        f'target = "{TARGET}"\npsf = ["{PSF}"]\nkernel-sum = 2\n'
+        f'target = "{narrow}"\npsf = ["{PSF}"]\nkernel-sum = 2\n'
         "[solver]\nname = 'alard-lupton'\nscale_by_fwhm = false\nsize = 15\nsigmas = [1, 2.5]\ndegrees = [2, 2]\n"
         "pca = {components = 3}\n[convolver]\nname = 'direct'\nedge = 'nan'\n"
     )
@@ -219,7 +221,7 @@ def test_settings_and_toml_are_the_same(run, image, tmp_path):
     by_set = [part for setting in sets for part in ("--set", setting)]
     assert run("match", image, "--config", config, "-o", tmp_path / "a.fits").exit_code == 0
     out = tmp_path / "b.fits"
-    assert run("match", image, "--psf", PSF, "-t", TARGET, "--kernel-sum", 2, *by_set, "-o", out).exit_code == 0
+    assert run("match", image, "--psf", PSF, "-t", narrow, "--kernel-sum", 2, *by_set, "-o", out).exit_code == 0
     a, b = (psfmatch.read_exposure(tmp_path / name) for name in ("a.fits", "b.fits"))
     np.testing.assert_array_equal(a.image, b.image)
     assert np.isnan(a.image[6, 30])
@@ -291,6 +293,35 @@ def test_warnings_go_to_stderr_and_json(run, image, tmp_path):
     assert (quiet.stdout, quiet.stderr, quiet.exit_code) == ("", "", 0)
 
 
+def test_what_is_set_by_hand_is_judged_as_what_is_chosen(run, image, tmp_path):
+    """A kernel of 5 px cannot hold a star of 5 px: the program that chose it would be refused."""
+    out = tmp_path / "out.fits"
+    arguments = ("match", image, "--psf", PSF, "-t", TARGET, "-o", out, "--set", "solver.size=5")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "The match is poor." in result.stderr
+    assert "set by hand (size=5; left out, it is chosen)" in result.stderr
+    assert "with --no-throw it is, and psfmatch report shows why" in result.stderr
+    assert not out.exists()
+    assert run(*arguments, "--no-throw").exit_code == 1
+    matched = psfmatch.read_matched(out)
+    assert matched.solution.outcome is psfmatch.Outcome.POOR
+    assert verdict(matched).level == "bad"
+    assert run("kernel", PSF, TARGET, "-o", tmp_path / "k.fits", "--set", "solver.size=5").exit_code == 1
+    classical = ("--set", "solver=alard-lupton", "--set", "solver.scale_by_fwhm=false", "--set", "solver.size=5")
+    assert run("kernel", PSF, TARGET, "-o", tmp_path / "k.fits", *classical).exit_code == 1
+
+
+def test_the_error_of_an_aperture_is_told_with_its_radius(run, image, tmp_path):
+    result = run("match", image, "--psf", PSF, "-t", TARGET, "-o", tmp_path / "a.fits", "-v")
+    quality = psfmatch.read_matched(tmp_path / "a.fits").quality
+    error, radius = -2500 * np.log10(1 - quality.worst["ee_error"]), quality.worst_radius
+    said = re.search(r"at most ([\d.]+) mmag, in an aperture of ([\d.]+) px radius", result.stdout)
+    assert float(said[1]) == pytest.approx(error, rel=0.05)
+    assert float(said[2]) == pytest.approx(radius, rel=0.01)
+    assert 5 < radius < 100
+
+
 def test_a_limited_kernel_is_told_once(tmp_path):
     """As a process, since the log has a way of its own to the screen."""
     arguments = (
@@ -299,7 +330,7 @@ def test_a_limited_kernel_is_told_once(tmp_path):
         "-o",
         str(tmp_path / "k.fits"),
         "--set",
-        "solver.size=9",
+        "solver.size=21",
     )
     loud = script("kernel", *arguments)
     assert (loud.stdout + loud.stderr).count("tolerance was not reached") == 1

@@ -121,6 +121,9 @@ def test_never_overwrites_in_silence(demo, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["demo"])
     assert "wrote psfmatch-demo-2/before_after.png" in result.stdout
     assert "after" in result.stdout
+    frames = [Path(line) for line in re.findall(r"^  (\S+\.fits\.gz)$", result.stdout, re.MULTILINE)]
+    assert [path.name for path in frames] == [file for file, _ in FRAMES.values()]
+    assert all(path.exists() for path in frames)
     assert not list((tmp_path / "psfmatch-demo").iterdir())
 
 

@@ -19,6 +19,7 @@ from psfmatch import (
     MatchError,
     MoffatPSF,
     Outcome,
+    PsfMatchWarning,
     matching_kernel,
     measure_quality,
 )
@@ -26,6 +27,7 @@ from psfmatch.quality import check_positions
 from psfmatch.solve.free_form import _Work
 from psfmatch.solve.toeplitz import pixel_equations
 
+POOR = pytest.mark.filterwarnings("ignore:The match is poor")
 WHOLE = 161
 BOX = Box.from_shape((1800, 2600), y0=-300, x0=5000)
 
@@ -164,10 +166,13 @@ def test_the_tolerance_buys_smaller_kernels():
     assert tight.statistics["predicted_residual"] <= 3e-4
 
 
-@pytest.mark.parametrize(("flux", "expected"), [("unit", 1.0), (1.25, 1.25), ("stamp", 0.98 / 0.95)])
+@pytest.mark.parametrize(
+    ("flux", "expected"),
+    [("unit", 1.0), pytest.param(1.25, 1.25, marks=POOR), ("stamp", 0.98 / 0.95)],
+)
 def test_the_kernel_sum_can_be_imposed(flux, expected):
     science, target = 0.95 * stamp(GaussianPSF(fwhm=3.0), 41), 0.98 * stamp(GaussianPSF(fwhm=5.0), 41)
-    solution = matching_kernel(science, target, solver=FreeForm(flux=flux, wings="none"))
+    solution = matching_kernel(science, target, solver=FreeForm(flux=flux, wings="none"), throw=False)
     assert solution.kernel.basis.sum() == pytest.approx(expected)
 
 
@@ -204,7 +209,8 @@ def test_a_psf_that_varies_fast_gets_splines():
     science, target = FunctionPSF(function, shape=(31, 31)), GaussianPSF(fwhm=5.0)
     solution = matching_kernel(science, target, box=BOX)
     assert solution.statistics["weights"] == "spline"
-    polynomial = matching_kernel(science, target, box=BOX, solver=FreeForm(order=6))
+    with pytest.warns(PsfMatchWarning, match=r"poor.*set by hand \(order=6;"):
+        polynomial = matching_kernel(science, target, box=BOX, solver=FreeForm(order=6), throw=False)
     where = dict(zip("xy", check_positions(BOX), strict=True))
     worst = [measure_quality(s.kernel, science, target, **where).worst["residual"] for s in (solution, polynomial)]
     assert worst[0] < 0.3 * worst[1]
@@ -215,10 +221,10 @@ def test_size_strength_and_order_can_be_given():
         FunctionPSF(drifting, shape=(47, 47)),
         GaussianPSF(fwhm=5.0),
         box=BOX,
-        solver=FreeForm(size=15, strength=1e-3, order=1),
+        solver=FreeForm(size=21, strength=1e-3, order=2),
     )
-    assert solution.kernel.shape == (15, 15)
-    assert (solution.statistics["strength"], solution.statistics["order"]) == (1e-3, 1)
+    assert solution.kernel.shape == (21, 21)
+    assert (solution.statistics["strength"], solution.statistics["order"]) == (1e-3, 2)
 
 
 def test_only_clean_stamps_are_handed_to_the_division_in_fourier_space():
@@ -287,7 +293,7 @@ def dense_frontier(science, target, size, gain):
 BARE = {"wings": "none", "noise": 0.0}
 
 
-@pytest.mark.parametrize("strength", [3e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("strength", [pytest.param(3e-2, marks=POOR), 1e-3, 1e-5])
 def test_the_frontier_ratio_is_that_of_dense_least_squares(strength):
     science, target = (stamp(PAIRS["sharpening"][k], 23) for k in (0, 1))
     solution = matching_kernel(science, target, solver=FreeForm(size=13, strength=strength, **BARE), throw=False)

@@ -100,6 +100,10 @@ def test_quality_against_the_definition():
     radius = np.hypot(x, y)
     errors = [abs(d[radius <= r].sum()) for r in np.unique(radius)]
     assert q.ee_error[0] == pytest.approx(max(errors) / 1.5)
+    assert q.ee_radius[0] == q.worst_radius == np.unique(radius)[np.array(errors) >= 0.99 * max(errors)][0]
+    assert q.worst_radius > 1
+    assert q.poor()
+    assert not q.poor(tolerance=2.0)
     assert q.worst["residual"] == q.median["residual"] == q.residual[0]
 
 

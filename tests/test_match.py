@@ -173,6 +173,29 @@ def test_a_target_out_of_reach_is_refused():
         match(e, "gaussian:fwhm=30")
 
 
+@pytest.mark.parametrize(
+    "solver",
+    [FreeForm(size=7), FreeForm(strength=3.0), AlardLupton(size=7, scale_by_fwhm=False)],
+    ids=["size", "strength", "classical"],
+)
+def test_a_poor_match_is_refused_whoever_chose_it(solver):
+    e = Exposure(np.full((300, 420), 100.0), psf=SCIENCE)
+    with pytest.raises(MatchError, match=r"The match is poor\.") as caught:
+        match(e, "moffat:fwhm=7,beta=3.0", solver=solver)
+    assert caught.value.solution.outcome is Outcome.POOR
+    with pytest.warns(PsfMatchWarning, match="poor"):
+        poor = match(e, "moffat:fwhm=7,beta=3.0", solver=solver, throw=False)
+    assert poor.quality.poor()
+    assert np.isfinite(poor.exposure.image[100:200, 100:300]).all()
+
+
+def test_nobody_is_refused_what_he_tolerates():
+    e = Exposure(np.full((300, 420), 100.0), psf=SCIENCE)
+    found = match(e, "moffat:fwhm=7,beta=3.0", solver=FreeForm(size=13, tolerance=0.1))
+    assert found.quality.poor()
+    assert found.solution.outcome.ok
+
+
 def test_a_stamp_that_is_not_normalised_is_said():
     stamp = SCIENCE.stamps(x=0, y=0)[0]
     with pytest.warns(PsfMatchWarning, match="has the sum 499"):

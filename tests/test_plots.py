@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 import psfmatch
 from figures import faults, texts
-from psfmatch import AlardLupton, Frontier, GaussianPSF, InputError, MoffatPSF, NoiseCorrelation, plots
+from psfmatch import AlardLupton, FreeForm, Frontier, GaussianPSF, InputError, MoffatPSF, NoiseCorrelation, plots
 from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.moments import ellipse
 from psfmatch.plots import PLOTS, Subject
-from psfmatch.plots.kernels import aperture_factors
+from psfmatch.plots.kernels import aperture_factors, size_words
 from psfmatch.plots.pairs import enclosed
 from psfmatch.plots.style import AFTER, BEFORE, SIGNED, TARGET
 
@@ -200,6 +200,19 @@ def test_frontier_is_a_frontier(matched):
     np.testing.assert_allclose(np.ravel(star.get_data()), [one.noise_gain, one.residual])
     with pytest.raises(InputError, match="only odd"):
         Frontier.of(one.science, one.target, sizes=[4])
+
+
+def test_frontier_of_a_size_set_by_hand_reaches_one_that_would_do(matched):
+    assert size_words(matched) == "chosen"
+    exposure = psfmatch.Exposure(np.ones((300, 420)), psf=MoffatPSF(fwhm=3.4, beta=3.0))
+    with pytest.warns(psfmatch.PsfMatchWarning, match="poor"):
+        small = psfmatch.match(exposure, "gaussian:fwhm=4.8", solver=FreeForm(size=5), throw=False)
+    chosen = psfmatch.match(exposure, "gaussian:fwhm=4.8")
+    found = plots.frontier_of(small, plots.hardest(small))
+    assert max(found.sizes) >= 0.9 * chosen.kernel.shape[0] > 15
+    assert found.residual[-1].min() < 0.1 * found.residual[0].min()
+    words = [t.get_text() for t in plots.frontier(small).legends[0].get_texts()]
+    assert words[0] == "5 px (set by hand)"
 
 
 def test_aperture_factor_of_a_pixel_pair():

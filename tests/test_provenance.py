@@ -84,6 +84,7 @@ def test_python_tells_the_same_as_the_command_line(frame, tmp_path):
     assert pickle.loads(pickle.dumps(exposure)).history == exposure.history
 
 
+@pytest.mark.filterwarnings("ignore:The match is poor")
 @pytest.mark.parametrize("solver", [SOLVER, AlardLupton(size=13), FreeForm(size=13, order=1)], ids=repr)
 def test_options_and_targets_are_said_as_python_takes_them(tmp_path, solver):
     exposure = Exposure(np.random.default_rng(2).normal(size=(70, 93)), psf=GaussianPSF(fwhm=3.2))

@@ -131,6 +131,18 @@ def test_structure_is_for_everyone(either):
     assert {a["scope"] for a in outline.all("th")} <= {"row", "col"}
 
 
+def test_every_star_that_is_counted_is_listed(matched, before):
+    html = match_page(matched, before=before)
+    (words,) = re.findall(r"The (?:(\d+) stars|one star) checked in the image", html)
+    (table,) = re.findall(r"<table><caption>FWHM against the target.*?</table>", html, re.DOTALL)
+    rows = re.findall(r'<th scope="row">x = (\d+), y = (\d+) px</th>', table)
+    found = psfmatch.check(matched.exposure, correlation=NoiseCorrelation.of_kernel(matched.kernel))
+    assert len(rows) == int(words or 1) == len(found)
+    order = np.argsort(-found.flux)
+    np.testing.assert_allclose(np.array(rows, float), np.transpose([found.x, found.y])[order], atol=0.51)
+    assert f"{100 * found.sizes[order[0]]:+.2f} ± " in table
+
+
 def test_what_comes_from_files_is_text(page, coadd):
     assert "&lt;S1&gt; &amp; friends" in page.read_text(encoding="utf-8")
     assert "<S1>" not in page.read_text(encoding="utf-8")
@@ -174,7 +186,7 @@ def test_verdict_follows_the_match(matched, before):
     assert any("solver.flux=unit" in f.cure for f in verdict(doubled).findings)
     by_hand = verdict(psfmatch.match(before, "moffat:fwhm=4.9,beta=3.5", solver=psfmatch.FreeForm(size=7)))
     cures = [f.cure for f in by_hand.findings]
-    assert any("size was set by hand" in cure for cure in cures)
+    assert any("what was set by hand, so that it is chosen: size=7" in cure for cure in cures)
     assert not any("flux=unit" in cure for cure in cures)
     notes = {**matched.solution.statistics, "used": np.arange(16) < 4}
     rejected = replace(matched, solution=replace(matched.solution, statistics=notes))

@@ -183,6 +183,7 @@ def _plan(
         solution = _solve(science, wanted, exposure.box, solver, kernel_sum, throw)
     with timed("measured", "match"):
         quality = measured_quality(solution, science, wanted, exposure.box, kernel_sum, region)
+    solution = judged(solution, quality, throw=throw)
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
     plan = exposure.replace(psf=with_size(wanted, max(science.shape)), mask=mask)
     return Matched(plan, solution.kernel, quality, solution)
@@ -304,12 +305,28 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
             PsfMatchWarning,
             stacklevel=3,
         )
+    if solution.outcome.ok and solution.outcome is not Outcome.OK:
+        log.warning(solution.message)
+    return _refused(solution, throw)
+
+
+def judged(solution: Solution, quality: Quality, *, throw: bool = True) -> Solution:
+    """The solution, refused where it was measured to be poor: whatever the solver, and whoever set its numbers."""
+    tolerance = float(solution.statistics.get("tolerance", 0.0))
+    if not solution.outcome.ok or not quality.poor(tolerance):
+        return solution
+    worst, advice = quality.worst, str(solution.statistics.get("advice", ""))
+    said = advice or f"The residual is {worst['residual']:.2g}."
+    said += f" The encircled-energy error is up to {worst['ee_error']:.2g}, within {quality.worst_radius:.3g} px."
+    statistics = {**solution.statistics, "advice": said}
+    return _refused(replace(solution, outcome=Outcome.POOR, statistics=statistics), throw)
+
+
+def _refused(solution: Solution, throw: bool) -> Solution:
     if not solution.outcome.ok:
         if throw:
             raise MatchError(solution.message, solution)
-        warnings.warn(solution.message, PsfMatchWarning, stacklevel=3)
-    elif solution.outcome is not Outcome.OK:
-        log.warning(solution.message)
+        warnings.warn(solution.message, PsfMatchWarning, stacklevel=4)
     return solution
 
 

@@ -14,7 +14,9 @@ from psfmatch.geometry import Box, FloatArray, as_positions, frozen
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF
 
-__all__ = ["Quality", "check_positions", "measure_quality"]
+__all__ = ["Quality", "check_positions", "measure_quality", "millimagnitudes"]
+
+POOR = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,9 @@ class Quality:
         ``sum |K|`` over the negative pixels of K.
     kernel_sum : array
         ``sum K``.
+    ee_radius : array, optional
+        The smallest radius, in pixels, at which the encircled energies differ by ``ee_error``, to 1 % of it; NaN where
+        it is not known.
     """
 
     x: FloatArray
@@ -47,8 +52,11 @@ class Quality:
     noise_gain: FloatArray
     negative_flux: FloatArray
     kernel_sum: FloatArray
+    ee_radius: FloatArray | None = None
 
     def __post_init__(self) -> None:
+        if self.ee_radius is None:
+            object.__setattr__(self, "ee_radius", np.full(np.shape(self.x), np.nan))
         for f in fields(self):
             object.__setattr__(self, f.name, frozen(getattr(self, f.name), float))
 
@@ -72,13 +80,35 @@ class Quality:
         """The median of every figure."""
         return {name: float(np.median(getattr(self, name))) for name in FIGURES}
 
+    @property
+    def worst_radius(self) -> float:
+        """The radius of the aperture, in pixels, whose flux is the most wrong: where the worst ``ee_error`` arises."""
+        assert self.ee_radius is not None
+        return float(self.ee_radius[np.argmax(self.ee_error)])
+
+    def poor(self, tolerance: float = 0.0) -> bool:
+        """Whether the match should not be used: residual or EE error are above 3 % somewhere, and above the tolerance.
+
+        Parameters
+        ----------
+        tolerance : float
+            What was asked for: nobody is refused what he tolerates.
+        """
+        worst = self.worst
+        return max(worst["residual"], worst["ee_error"]) > max(POOR, tolerance)
+
     def __repr__(self) -> str:
         m, w = self.median, self.worst
         figures = ", ".join(f"{name} {m[name]:.3g} (worst {w[name]:.3g})" for name in ("residual", "noise_gain"))
         return f"Quality({len(self)} positions: {figures})"
 
 
-FIGURES = tuple(f.name for f in fields(Quality) if f.name not in ("x", "y"))
+FIGURES = tuple(f.name for f in fields(Quality) if f.name not in ("x", "y", "ee_radius"))
+
+
+def millimagnitudes(share: float) -> float:
+    """What an error of a flux, as a share of it, is in thousandths of a magnitude: ``1000 * 2.5 / ln 10`` times it."""
+    return float(1000.0 * 2.5 / np.log(10.0) * share)
 
 
 def check_positions(box: Box, side: int = 5) -> tuple[FloatArray, FloatArray]:
@@ -143,13 +173,15 @@ def _measure_one(
     want = kernel_sum * target.stamps(x=x, y=y, shape=shape)[0]
     reach = (shape[0] + k.shape[0] - 1, shape[1] + k.shape[1] - 1) if science.resizable else science.shape
     difference = _centred_convolution(science.stamps(x=x, y=y, shape=reach)[0], k, shape) - want
+    growth = np.abs(_growth(difference))
     return (
         float(np.linalg.norm(difference) / np.linalg.norm(want)),
         float(np.abs(difference).max() / np.abs(want).max()),
-        float(np.abs(_growth(difference)).max() / abs(kernel_sum)),
+        float(growth.max() / abs(kernel_sum)),
         float((k**2).sum()),
         float(-k[k < 0].sum()),
         float(k.sum()),
+        float(np.sqrt(np.flatnonzero(growth >= 0.99 * growth.max())[0])),
     )
 
 
@@ -163,7 +195,7 @@ def _centred_convolution(stamp: FloatArray, kernel: FloatArray, shape: tuple[int
 
 
 def _growth(image: FloatArray) -> FloatArray:
-    """The flux within every radius from the central pixel, at the radii that occur."""
+    """The flux within every radius from the central pixel, by the square of the radius."""
     ny, nx = image.shape
     r2 = (np.arange(ny)[:, None] - ny // 2) ** 2 + (np.arange(nx)[None, :] - nx // 2) ** 2
     return np.cumsum(np.bincount(r2.ravel(), weights=image.ravel()))

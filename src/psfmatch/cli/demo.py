@@ -43,6 +43,7 @@ class Result:
     star: Star
     model: Star
     after: Star
+    frame: Path
     path: Path
 
 
@@ -107,6 +108,7 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
         console.line(f"wrote {path}")
     if not pictures:
         console.note('no pictures: matplotlib is not installed; pip install "psfmatch[plots]", in a clone ".[plots]"')
+    _print_next(console, list(results.values()))
     code = OK if all(result.matched.solution.outcome.ok for result in results.values()) else NO_MATCH
     seconds = time.perf_counter() - begin
     console.line(f"{seconds:.1f} s")
@@ -118,6 +120,18 @@ def demo(console: Console, /, output: Path | None, overwrite: bool) -> int:
         }
     )  # fmt: skip
     return code
+
+
+def _print_next(console: Console, results: Sequence[Result]) -> None:
+    """Where the frames lie, and what to try on them."""
+    console.line("\nThe frames, each with its weight map, mask and PSF model beside it:")
+    for result in results:
+        console.line(f"  {result.frame}")
+    frame, path = results[-1].frame, results[-1].path
+    console.line("Now look at one, and match it with a kernel that is too small, to see why it is bad:")
+    console.line(f"  psfmatch report {path} --before {frame}")
+    console.line(f"  psfmatch match {frame} -t {TARGET} -o small.fits --set solver.size=7 --no-throw")
+    console.line(f"  psfmatch report small.fits --before {frame}\n")
 
 
 def demo_data() -> Path:
@@ -163,7 +177,7 @@ def _match_frame(file: Path, title: str, folder: Path, overwrite: bool) -> Resul
     star = measured(exposure, x=place.x, y=place.y)
     model = measured(_model_image(exposure, star), x=place.x, y=place.y)
     after = measured(matched.exposure, x=place.x, y=place.y)
-    return Result(title, exposure, matched, star, model, after, path)
+    return Result(title, exposure, matched, star, model, after, file, path)
 
 
 def _model_image(exposure: Exposure, star: Star) -> Exposure:
@@ -208,6 +222,7 @@ def _values(result: Result) -> dict[str, Any]:
     fwhm["after"] = result.after.fwhm
     return {
         **solution_values(result.matched.solution, result.matched.quality),
+        "input": result.frame,
         "output": result.path,
         "star": {"x": result.star.x, "y": result.star.y, "beta_after": result.after.beta, "fwhm": fwhm},
     }

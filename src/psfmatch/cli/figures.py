@@ -22,7 +22,7 @@ MEANING = {
     "negative_flux": "sum of the kernel's negative pixels",
     "kernel_sum": "sum K, the factor on flux",
 }
-OTHER_COLUMNS = 62
+OTHER_COLUMNS = 78
 
 
 def solution_values(solution: Solution, quality: Quality) -> dict[str, Any]:
@@ -35,12 +35,19 @@ def solution_values(solution: Solution, quality: Quality) -> dict[str, Any]:
         "cells": len(solution.cells),
         "cells_skipped": len(solution.cells.skipped),
         "statistics": dict(solution.statistics),
-        "quality": {"positions": len(quality), "median": quality.median, "worst": quality.worst},
+        "quality": {
+            "positions": len(quality),
+            "median": quality.median,
+            "worst": quality.worst,
+            "worst_radius": quality.worst_radius,
+        },
     }
 
 
 def print_quality(console: Console, qualities: Mapping[str, Quality]) -> None:
-    """The figures of one image with their meaning; of several, a line of medians each, and the worst residual."""
+    """The figures of one image with their meaning; of several, a line of medians each, and the worst errors."""
+    from psfmatch.quality import millimagnitudes
+
     if len(qualities) == 1:
         (quality,) = qualities.values()
         median, worst = quality.median, quality.worst
@@ -51,9 +58,24 @@ def print_quality(console: Console, qualities: Mapping[str, Quality]) -> None:
                 for name, meaning in MEANING.items()
             ],
         )
+        console.line(
+            f"An aperture magnitude is wrong by at most {millimagnitudes(worst['ee_error']):.2g} mmag, in an aperture "
+            f"of {quality.worst_radius:.3g} px radius, as far as the PSF models are right."
+        )
     elif qualities:
         console.table(
-            ("image", "residual", "worst", "max\nresidual", "EE\nerror", "noise\ngain", "neg.\nflux", "kernel\nsum"),
+            (
+                "image",
+                "residual",
+                "worst",
+                "max\nresidual",
+                "EE\nerror",
+                "mmag\n(worst)",
+                "within\n[px]",
+                "noise\ngain",
+                "neg.\nflux",
+                "kernel\nsum",
+            ),
             [(_short(name), *_medians(quality)) for name, quality in qualities.items()],
         )
 
@@ -74,10 +96,13 @@ def _figure(name: str, value: float) -> str:
 
 
 def _medians(quality: Quality) -> tuple[str, ...]:
+    from psfmatch.quality import millimagnitudes
+
     median = quality.median
     return (
         f"{median['residual']:.1e}", f"{quality.worst['residual']:.1e}", f"{median['max_residual']:.1e}",
-        f"{median['ee_error']:.1e}", f"{median['noise_gain']:.3g}", f"{median['negative_flux'] + 0.0:.3f}",
+        f"{median['ee_error']:.1e}", f"{millimagnitudes(quality.worst['ee_error']):.2g}",
+        f"{quality.worst_radius:.3g}", f"{median['noise_gain']:.3g}", f"{median['negative_flux'] + 0.0:.3f}",
         f"{median['kernel_sum']:.4f}",
     )  # fmt: skip
 

@@ -84,7 +84,7 @@ def kernel(
     """
     import psfmatch
     from psfmatch.machine import timed
-    from psfmatch.match import measured_quality
+    from psfmatch.match import judged, measured_quality
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it, or another -o")
@@ -103,6 +103,7 @@ def kernel(
         step("measuring")
         with timed("measured", "match"):
             quality = measured_quality(solution, *models, box or psfmatch.Box(0, 0, 1, 1), 1.0)
+        solution = judged(solution, quality, throw=throw)
         asked = {
             "science": science, "target": target, "shape": shape, "science_scale": science_scale,
             "target_scale": target_scale, "science_angle": science_angle, "target_angle": target_angle,

@@ -146,6 +146,8 @@ def match(
             if failure:
                 code = max(code, failure[0])
                 report["error"] = console.errors[-1]
+                if failure[0] == NO_MATCH and throw:
+                    console.note(f"  {out} is not written; with --no-throw it is, and psfmatch report shows why")
             report["seconds"] = time.perf_counter() - begin
             report["steps"] = console.seconds()
     print_quality(console, {name: matched.quality for name, matched in matches.items()})

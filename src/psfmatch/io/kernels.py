@@ -244,7 +244,8 @@ def read_quality(path: PathLike) -> Quality:
         if "QUALITY" not in hdus:
             raise FormatError(f"{file}: holds no table QUALITY; it is not an exposure matched by psfmatch")
         rows = hdus["QUALITY"].data
-        return Quality(*(native(rows[f.name.upper()]) for f in fields(Quality)))
+        known = [f.name for f in fields(Quality) if f.name != "ee_radius" or "EE_RADIUS" in rows.names]
+        return Quality(**{name: native(rows[name.upper()]) for name in known})
 
 
 def summary_cards(matched: Matched) -> dict[str, tuple[Any, str]]:

@@ -92,10 +92,12 @@ def candidate(matched: Matched, *, number: int | None = None, half: int | None =
 
 @style
 def growth(matched: Matched) -> Figure:
-    """The flux within a radius, before and after matching and of the target; and how far after differs from the target.
+    """The flux of the PSF models within a radius, before and after matching and of the target; and after less target.
 
     A thin line for every candidate (at most 25), on the stamps as they were solved.  The fluxes are those of a point
-    source of flux 1, so that what the stamps cut off is missing.
+    source of flux 1, so that what the stamps cut off is missing, and a kernel sum above 1 ends above it.  (Of stars,
+    whose whole flux nobody knows, `before_after` shows that within a radius over that within the cut-out's, and
+    `check_figure` that over the flux of the target fitted to them.)
 
     Parameters
     ----------
@@ -110,19 +112,21 @@ def growth(matched: Matched) -> Figure:
     weights = [aperture_stamps(x=0.0, y=0.0, radius=float(r))[0] for r in radius]
     goal = enclosed(pairs[0].target, weights)
     thin = {"lw": 0.6 if len(pairs) > 1 else 1.3, "alpha": 0.7}
-    worst = 0.0
+    worst, where = 0.0, 0.0
     for k, one in enumerate(pairs):
         curves = [enclosed(stamp, weights) for stamp in (one.science, one.matched, one.target)]
         left.plot(radius, 100.0 * curves[0], color=BEFORE, label=None if k else "before", **thin)
         left.plot(radius, 100.0 * curves[1], color=AFTER, label=None if k else "after", **thin)
         right.plot(radius, 100.0 * (curves[1] - curves[2]), color=AFTER, **thin)
-        worst = max(worst, float(np.abs(curves[1] - curves[2]).max()))
+        off = np.abs(curves[1] - curves[2])
+        if off.max() > worst:
+            worst, where = float(off.max()), float(radius[np.argmax(off >= 0.99 * off.max())])
     left.plot(radius, 100.0 * goal, color=TARGET, ls=(0, (4, 2)), lw=1.0, label="target")
     right.axhline(0.0, color=TARGET, lw=1.0, ls=(0, (4, 2)))
-    right.set_title(f"after - target: at most {100 * worst:.2g} % of the flux")
-    left.set_title(f"enclosed flux, {len(pairs)} candidate{'s' * (len(pairs) > 1)}")
-    left.set_ylabel("flux within the radius [%]")
-    right.set_ylabel("difference [% of the flux]")
+    right.set_title(f"after - target: at most {100 * worst:.2g} %, within {where:.2g} px")
+    left.set_title(f"PSF models of {len(pairs)} candidate{'s' * (len(pairs) > 1)}")
+    left.set_ylabel("flux within the radius [% of the whole]")
+    right.set_ylabel("difference [% of the whole flux]")
     left.legend(loc="upper left")
     for ax in (left, right):
         ax.set(xscale="log", xlim=(radius[0], half), xlabel="radius [px]")

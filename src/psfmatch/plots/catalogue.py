@@ -56,7 +56,10 @@ PLOTS: Mapping[str, Plot] = {
         "one candidate: science PSF, kernel, matched PSF, target, residual",
         lambda s: candidate(s.matched, number=s.number),
     ),
-    "growth": Plot("enclosed flux before and after, and its difference from the target's", lambda s: growth(s.matched)),
+    "growth": Plot(
+        "enclosed flux of the PSF models before and after, and its difference from the target's",
+        lambda s: growth(s.matched),
+    ),
     "kernel-field": Plot("the matching kernel over the field", lambda s: kernel_field(s.matched)),
     "kernel-basis": Plot("the kernel's basis images and their weight maps", lambda s: kernel_basis(s.matched)),
     "transfer": Plot(
@@ -64,7 +67,7 @@ PLOTS: Mapping[str, Plot] = {
         lambda s: transfer(s.matched, number=s.number),
     ),
     "frontier": Plot(
-        "residual and noise gain against kernel size, with the choice marked",
+        "residual and noise gain against kernel size, with that of the match marked",
         lambda s: frontier(s.matched, number=s.number),
     ),
     "noise": Plot(

@@ -26,6 +26,8 @@ NEAR = 2.0
 def check_figure(results: Mapping[str, Check]) -> Figure:
     """The stars of an exposure against the target: size by brightness and over the field, growth curve, mean residual.
 
+    The growth curve is the flux within a radius, less the target's, over the flux of the target fitted to each star.
+
     Parameters
     ----------
     results : mapping of str to Check
@@ -54,7 +56,11 @@ def check_figure(results: Mapping[str, Check]) -> Figure:
         ax.grid()
         ax.spines[["top", "right"]].set_visible(False)
     bright.set(xscale="log", xlabel="flux of the star / brightest", ylabel="FWHM - target's [%]", title="each star")
-    growth.set(xlabel="radius [px]", ylabel="enclosed flux - target's [%]", title="mean growth curve")
+    growth.set(
+        xlabel="radius [px]",
+        ylabel="enclosed flux - target's\n[% of the fitted flux]",
+        title="mean growth curve of the stars",
+    )
     _over_field(field, last)
     _mean_residual(image, last)
     figure.legend(*growth.get_legend_handles_labels(), loc="outside upper center", ncols=len(results))

@@ -29,11 +29,13 @@ from psfmatch.plots.style import (
     style,
 )  # fmt: skip
 from psfmatch.solve import Frontier
+from psfmatch.solve.toeplitz import pixel_equations
+from psfmatch.solve.trade import STRENGTHS, choose_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["frontier", "frontier_of", "kernel_basis", "noise", "strength_of", "transfer"]
+__all__ = ["frontier", "frontier_of", "kernel_basis", "noise", "size_words", "strength_of", "transfer"]
 
 MOST_TERMS, ACROSS = 12, 6
 AMPLIFIED = 1.05
@@ -196,14 +198,35 @@ def _ring_range(plane: FloatArray, ring: Any) -> tuple[FloatArray, FloatArray]:
 
 
 def frontier_of(matched: Matched, one: Pair, *, count: int = 9) -> Frontier:
-    """The frontier of a candidate: about ``count`` sizes, up to half as large again as that of the match."""
+    """The frontier of a candidate: about ``count`` sizes, up to half as large again as that of the match.
+
+    Where nothing chose this size, also up to the one that `FreeForm` would choose if only the stamps limited it.
+    """
     size = max(one.kernel.shape)
-    largest = min(max(int(1.5 * size), 15), 61, 2 * (max(one.science.shape) // 3) + 1)
+    most = min(61, 2 * (max(one.science.shape) // 3) + 1)
+    largest = min(max(int(1.5 * size), 15), most)
+    if size_words(matched) != "chosen":
+        largest = max(largest, _wanted_size(matched, one, most))
     step = max(2, 2 * round((largest - 5) / (count - 1) / 2))
     sizes = sorted({*range(size, 4, -step), *range(size, largest + 1, step), size})
     asked = float(matched.solution.statistics.get("asked_sum", 1.0)) or 1.0
     cells = matched.solution.cells
     return Frontier.of(cells.science[one.number], asked * cells.target[one.number], sizes=sizes)
+
+
+def size_words(matched: Matched) -> str:
+    """How the kernel came to its size: chosen by the solver, set by hand, or the solver's fixed one (this match)."""
+    notes = matched.solution.statistics
+    if "size=" in str(notes.get("by_hand", "")):
+        return "set by hand"
+    return "this match" if notes.get("solver") == "alard-lupton" else "chosen"
+
+
+def _wanted_size(matched: Matched, one: Pair, most: int) -> int:
+    """What `FreeForm` would choose for a pair, with kernels up to a size."""
+    notes = matched.solution.statistics
+    (equations,) = pixel_equations(one.science[None], one.target[None], most)
+    return choose_size(equations, float(notes.get("strength", STRENGTHS[2])), float(notes.get("tolerance", 1e-3)))
 
 
 @style
@@ -226,10 +249,10 @@ def frontier(matched: Matched, *, number: int | None = None) -> Figure:
     left, right = figure.subplots(1, 2)
     colours = _size_colours(len(found.sizes))
     for k, n in enumerate(found.sizes):
-        chosen = n == size
+        own = n == size
         left.plot(
-            found.noise_gain[k], found.residual[k], ".-", ms=3, color=TARGET if chosen else colours[k],
-            lw=1.6 if chosen else 0.9, label=f"{n} px" + (" (chosen)" if chosen else ""),
+            found.noise_gain[k], found.residual[k], ".-", ms=3, color=TARGET if own else colours[k],
+            lw=1.6 if own else 0.9, label=f"{n} px" + (f" ({size_words(matched)})" if own else ""),
         )  # fmt: skip
     left.plot(one.noise_gain, one.residual, "*", ms=11, color=MARK, mec=TARGET, mew=0.6, zorder=5)
     left.set(xscale="log", yscale="log", xlabel="noise gain, sum K²", ylabel="residual, norm2(K*S - T) / norm2(T)")
@@ -247,7 +270,7 @@ def frontier(matched: Matched, *, number: int | None = None) -> Figure:
     right.axvline(size, color=LIGHT, lw=0.8, zorder=0)
     right.set(yscale="log", xlabel="kernel size [px]", ylabel="residual, noise gain")
     plain_log(right.yaxis)
-    right.set_title(f"at the strength {found.strengths[strength]:.0e}; chosen: {size} px")
+    right.set_title(f"at the strength {found.strengths[strength]:.0e}; {size_words(matched)}: {size} px")
     right.legend(loc="best")
     for ax in (left, right):
         ax.grid(which="major")

@@ -127,7 +127,8 @@ def _rows(figure: FigureBase, pairs: Sequence[BeforeAfter], half: int) -> None:
             ax.set_xlim(0, half)
             ax.grid()
             ax.spines[["top", "right"]].set_visible(False)
-    titles = (*pairs[0].labels, "share of the flux in a pixel", "enclosed flux minus the target's")
+    share = f"[of that within {half} px]"
+    titles = (*pairs[0].labels, f"flux in a pixel\n{share}", f"enclosed flux - target's\n{share}")
     for ax, title in zip(grid[0], titles, strict=True):
         ax.set_title(title, pad=5)
     for ax, label in zip(grid[-1], ("x [px]", "x [px]", "radius [px]", "radius [px]"), strict=True):

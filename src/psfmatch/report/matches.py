@@ -17,6 +17,7 @@ from psfmatch.kernel import MatchingKernel
 from psfmatch.match import Matched
 from psfmatch.moments import fwhm
 from psfmatch.plots import PLOTS, Pair, Subject
+from psfmatch.plots.kernels import size_words
 from psfmatch.report.charts import field_map, size_chart
 from psfmatch.report.meanings import ASKED, FIGURES, meaning, number
 from psfmatch.report.page import binary, colours, document, figure_html, table, verdict_html
@@ -24,8 +25,15 @@ from psfmatch.report.verdict import verdict
 
 __all__ = ["match_page"]
 
-MOST_CANDIDATES = 36
+MOST_CANDIDATES, MOST_STARS = 36, 20
+SAME_STAR = 3.0
+"""Within which a star before and after is the same, px."""
 HALF = 15
+GROWTH = (
+    '<p class="hint">These are the PSF models, in % of a source’s whole flux. The growth curves in “Stars” differ, '
+    "because nobody knows the whole flux of a star: that of the mean star is in % of the flux of the target fitted to "
+    "it, those beside the cut-outs are in % of the flux within 12 px, where all of them end at 0.</p>"
+)
 
 
 def match_page(matched: Matched, *, name: str = "an exposure", before: Exposure | None = None) -> str:
@@ -58,7 +66,7 @@ def match_page(matched: Matched, *, name: str = "an exposure", before: Exposure 
         "field": ("Over the field", _plot("psf-field", matched, before) + _plot("quality", matched, before)
                   + _plot("cells", matched, before)),
         "stars": ("Stars", _stars(matched, before, seen)),
-        "growth": ("Growth curves", _plot("growth", matched, before)),
+        "growth": ("Growth curves", _plot("growth", matched, before) + GROWTH),
         "size": ("Kernel size", slider + _plot("frontier", matched, before)),
         "kernel": ("Kernel", _plot("kernel-field", matched, before) + _plot("kernel-basis", matched, before)),
         "frequencies": ("Spatial frequencies", _plot("transfer", matched, before)),
@@ -85,7 +93,11 @@ def _asked(matched: Matched) -> str:
         asked.append(("tolerance", number(notes["tolerance"]), meaning("tolerance")))
     ky, kx = matched.solution.kernel.shape
     chosen = [
-        ("kernel", f"{kx} × {ky} px", "pixels nearer to the border than half of it are made of a part of the kernel"),
+        (
+            "kernel",
+            f"{kx} × {ky} px, {size_words(matched)}",
+            "pixels nearer to the border than half of it are made of a part of the kernel",
+        ),
         (
             "terms",
             str(len(matched.solution.kernel.basis)),
@@ -104,7 +116,7 @@ def _asked(matched: Matched) -> str:
     ]
     return (
         table("What was asked", ("", "value", "what it is"), asked)
-        + table("What the solver chose", ("", "value", "what it is"), chosen)
+        + table("What the solver chose, or was told", ("", "value", "what it is"), chosen)
         + table(
             f"What was reached: measured at {len(quality)} positions between those of the fit",
             ("figure", "median", "worst", "formula", "how to read it"), reached, numbers=(1, 2),
@@ -169,8 +181,31 @@ def _stars(matched: Matched, before: Exposure | None, seen: dict[str, Check]) ->
     if not len(seen["after"]):
         return "<p>No isolated star was found in the image, so that nothing proves the match but the PSF models.</p>"
     said = "; ".join(f"{name}: FWHM {c.fwhm.value:.3f} ± {c.fwhm.error:.3f} px" for name, c in seen.items())
+    numbers = table(_every_star_words(seen["after"]), ("star", *seen), _every_star(seen), numbers=range(1, 3))
     caption = "Isolated stars of the image against the target, as psfmatch check finds them."
-    return figure_html(plots.check_figure(seen), f"{caption} {said}.", caption) + _before_after(matched, before)
+    figure = figure_html(plots.check_figure(seen), f"{caption} {said}.", caption)
+    return figure + numbers + _before_after(matched, before)
+
+
+def _every_star_words(found: Check) -> str:
+    count = f"{len(found)} stars" if len(found) > 1 else "one star"
+    most = f", of which the {MOST_STARS} brightest are listed" if len(found) > MOST_STARS else ""
+    return f"FWHM against the target's of {found.target_fwhm:.3f} px, in %, of the {count} checked{most}"
+
+
+def _every_star(seen: dict[str, Check]) -> list[tuple[str, ...]]:
+    """A row for each star of the matched image, from bright to faint, with what it was before in the column before."""
+    last = seen["after"]
+    rows = []
+    for x, y in np.transpose([last.x, last.y])[np.argsort(-last.flux)][:MOST_STARS]:
+        row = [f"x = {x:.0f}, y = {y:.0f} px"]
+        for one in seen.values():
+            apart = np.hypot(one.x - x, one.y - y)
+            k = int(np.argmin(apart)) if apart.size else -1
+            near = k >= 0 and apart[k] < SAME_STAR
+            row.append(f"{100 * one.sizes[k]:+.2f} ± {100 * one.size_errors[k]:.2f}" if near else "not checked")
+        rows.append(tuple(row))
+    return rows
 
 
 def _before_after(matched: Matched, before: Exposure | None) -> str:
@@ -191,7 +226,8 @@ def _before_after(matched: Matched, before: Exposure | None) -> str:
     ]  # fmt: skip
     alt = "; ".join(f"star at {row[0]}: FWHM {row[1]} px before, {row[2]} px after" for row in rows)
     words = (
-        f"FWHM of fitted Moffat profiles before the pixel, px; the target's is {pairs[0].target_fwhm:.3f} "
+        f"The cut-outs below, of the brightest only: FWHM of fitted Moffat profiles before the pixel, px; "
+        f"the target's is {pairs[0].target_fwhm:.3f} "
         "(figures of stamps elsewhere on this page are a little larger: they are what the pixels hold)"
     )
     numbers = table(words, ("star", "before", "after", "after / target"), rows, numbers=(1, 2, 3))

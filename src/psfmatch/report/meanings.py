@@ -42,6 +42,7 @@ NOTES: Mapping[str, str] = {
     "regions": "regions of the frame that have a kernel of their own",
     "worst_region": "the region that kernel, candidates and all these numbers are of; the figures of merit are of all",
     "regions_lost": "regions without any kernel, left without data",
+    "by_hand": "what was set by hand; left out, it is chosen",
     "tolerance": "the residual to reach",
     "max_noise_gain": "the noise gain that the kernel must not exceed",
     "kernel_size": "rows and columns of the kernel, px",

@@ -10,20 +10,20 @@ import numpy as np
 from psfmatch.check import Check
 from psfmatch.check import Verdict as Seen
 from psfmatch.match import Matched
+from psfmatch.quality import millimagnitudes
 from psfmatch.solve import Outcome
 
-__all__ = ["Finding", "Level", "Verdict", "millimagnitudes", "verdict"]
+__all__ = ["Finding", "Level", "Verdict", "verdict"]
 
 Level = Literal["good", "fair", "bad"]
 TITLES: dict[Level, str] = {
     "good": "The match is good", "fair": "The match can be used, within its limits",
     "bad": "The match should not be used as it is",
 }  # fmt: skip
-SMALL_EE, LARGE_EE = 0.005, 0.03
+SMALL_EE = 0.005
 LARGE_RESIDUAL = 0.03
 LOST_FLUX = 0.01
 WIDE_SHARE = 0.3
-SIZE_SET = "the size that was set"
 DOUBTFUL_EE, LARGE_DEVIATION = 0.01, 0.05
 MODEL_IN_DOUBT = (
     "The models agree, so that the PSF model of the image is not that of its stars: psfmatch check IMAGE --target "
@@ -59,11 +59,6 @@ class Verdict:
         return self.title or TITLES[self.level]
 
 
-def millimagnitudes(share: float) -> float:
-    """What an error of a flux, as a share of it, is in thousandths of a magnitude."""
-    return float(1000.0 * 2.5 / np.log(10.0) * share)
-
-
 def verdict(matched: Matched, stars: Check | None = None) -> Verdict:
     """What is to be said of a match: how true it is, what it costs, what was lost, and what its stars say of it."""
     notes = matched.solution.statistics
@@ -95,8 +90,10 @@ def _outcome(matched: Matched) -> Finding:
 
 def _more_room(notes: Any) -> str:
     advice = str(notes.get("advice", ""))
-    if SIZE_SET in advice:
-        return "Leave the kernel's size out, so that it is chosen: solver.size was set by hand."
+    if "set by hand" in advice:
+        return f"Leave out what was set by hand, so that it is chosen: {notes['by_hand']}."
+    if notes.get("solver") == "alard-lupton":
+        return "FreeForm, the default solver, has no basis that limits it."
     if "the frame" in advice:
         return "Match a larger frame (the kernel is kept below an eighth of it), or take a target nearer to the PSF."
     if "amplified" in advice:
@@ -110,21 +107,21 @@ def _more_room(notes: Any) -> str:
 
 def _truth(matched: Matched) -> Finding:
     worst, median = matched.quality.worst, matched.quality.median
+    radius = matched.quality.worst_radius
     text = (
         f"The PSFs differ by {100 * median['residual']:.2g} % in the root-mean-square sense (worst "
-        f"{100 * worst['residual']:.2g} %); an aperture magnitude of any radius is wrong by at most "
-        f"{millimagnitudes(worst['ee_error']):.2g} mmag."
+        f"{100 * worst['residual']:.2g} %); an aperture magnitude is wrong by at most "
+        f"{millimagnitudes(worst['ee_error']):.2g} mmag, "
+        + (f"in an aperture of {radius:.3g} px radius." if np.isfinite(radius) else "at any radius.")
     )
-    if worst["ee_error"] > LARGE_EE or worst["residual"] > LARGE_RESIDUAL:
+    if matched.quality.poor(float(matched.solution.statistics.get("tolerance", 0.0))):
         return Finding(
             "bad", text, "Compare sizes and strengths in “Kernel size”: " + _more_room(matched.solution.statistics)
         )
     if worst["ee_error"] <= SMALL_EE:
         return Finding("good", text)
     said = matched.solution.outcome is Outcome.TOLERANCE_NOT_REACHED
-    classical = matched.solution.statistics.get("solver") == "alard-lupton"
-    better = "FreeForm, the default solver, has no basis that limits it."
-    return Finding("fair", text, better if classical else "" if said else _more_room(matched.solution.statistics))
+    return Finding("fair", text, "" if said else _more_room(matched.solution.statistics))
 
 
 def _stars(matched: Matched, found: Check | None) -> list[Finding]:
@@ -233,7 +230,7 @@ def _sums(matched: Matched, notes: Any) -> list[Finding]:
     return [
         Finding(
             "fair", f"The kernel sum differs from {asked:g} by up to {100 * off:.2g} %, and so do fluxes.",
-            _more_room(notes) if SIZE_SET in str(notes.get("advice", "")) else "Tie it: --set solver.flux=unit.",
+            _more_room(notes) if "size=" in str(notes.get("by_hand", "")) else "Tie it: --set solver.flux=unit.",
         )
     ]  # fmt: skip
 

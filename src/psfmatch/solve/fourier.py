@@ -16,7 +16,7 @@ from psfmatch.geometry import Box, FloatArray, odd_shape, whole_number
 from psfmatch.psf import PSF, FunctionPSF
 from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.frequency import Penalty, Shape, Window, penalty_power
-from psfmatch.solve.solution import Outcome, Solution
+from psfmatch.solve.solution import Outcome, Solution, set_by_hand
 from psfmatch.stamp_noise import stamp_noise
 from psfmatch.wings import missing_flux
 
@@ -184,8 +184,10 @@ class Fourier:
             kernel_sum * kernels, cells.x, cells.y, cells.box, order, EASY * self.tolerance
         )
         log.info("%s", choice)
+        by_hand = set_by_hand(self, "size", "strength", "flux")
         statistics = {
             "solver": "fourier",
+            **({"by_hand": by_hand} if by_hand else {}),
             "tolerance": self.tolerance,
             "max_noise_gain": self.max_noise_gain,
             "penalty": self.penalty if isinstance(self.penalty, str) else "array",

@@ -20,7 +20,7 @@ from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.demand import AMPLIFIED, UNDEMANDED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.frontier import least_residual
-from psfmatch.solve.solution import Outcome, Solution
+from psfmatch.solve.solution import Outcome, Solution, set_by_hand
 from psfmatch.solve.toeplitz import PixelEquations, pixel_equations, solve_all
 from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, Market, choose_size, choose_strength
 from psfmatch.solve.variation import CHECKED, Check, Model, Solved, models, nodes, on_box, varying_kernel
@@ -205,6 +205,7 @@ class _Work:
         return {
             "solver": "free-form",
             **({"advice": self.advice} if self.advice else {}),
+            **({"by_hand": self.by_hand} if self.by_hand else {}),
             "tolerance": self.options.tolerance,
             "max_noise_gain": self.options.max_noise_gain,
             "kernel_size": self.size,
@@ -232,6 +233,11 @@ class _Work:
         return not (self.science.constant and self.target.constant)
 
     @property
+    def by_hand(self) -> str:
+        """What was set that else is chosen."""
+        return set_by_hand(self.options, "size", "strength", "order", "flux")
+
+    @property
     def gain_limited(self) -> bool:
         """Whether the limit on noise gain ended the choice of the strength."""
         return self.choice is not None and self.choice.gain_limited
@@ -245,12 +251,11 @@ class _Work:
         if self.gain_limited and self.reached > TOO_SHARP * self.options.tolerance:
             self.advice = self.reachable()
             return Outcome.TARGET_TOO_SHARP
-        limit = "the limit on noise gain" if self.gain_limited else self._size_limit()
+        limit = "the limit on noise gain" if self.gain_limited else self._limit()
         self.advice = f"The residual is {self.reached:.2g}; what limits it is {limit}. {sharpened}".strip()
-        own = self.options
-        chosen = own.size is own.strength is own.order is None and own.flux == "free"
-        poor = chosen and self.reached > POOR * own.tolerance
-        return Outcome.OUT_OF_REACH if poor else Outcome.TOLERANCE_NOT_REACHED
+        if self.reached <= POOR * self.options.tolerance:
+            return Outcome.TOLERANCE_NOT_REACHED
+        return Outcome.POOR if self.by_hand else Outcome.OUT_OF_REACH
 
     def _sharpened(self) -> str:
         """What is said of spatial frequencies that are amplified."""
@@ -258,10 +263,10 @@ class _Work:
             return ""
         return f"Spatial frequencies are amplified: {self.amplification}. The noise gain is {self.gain:.3g}."
 
-    def _size_limit(self) -> str:
-        """What kept the kernel from being larger, in words."""
-        if self.options.size is not None:
-            return f"the size that was set, {self.size} px (left out, it is chosen), or the stamps (noise, cut wings)"
+    def _limit(self) -> str:
+        """What kept the residual from being smaller, in words."""
+        if self.by_hand:
+            return f"what was set by hand ({self.by_hand}; left out, it is chosen), or the stamps (noise, cut wings)"
         if self.size < self._cap():
             return "what the stamps hold (noise, cut wings)"
         limits = {

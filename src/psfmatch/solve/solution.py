@@ -13,7 +13,7 @@ from psfmatch.geometry import Box
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF
 
-__all__ = ["Outcome", "Solution", "Solver"]
+__all__ = ["Outcome", "Solution", "Solver", "set_by_hand"]
 
 
 class Outcome(Enum):
@@ -37,6 +37,9 @@ class Outcome(Enum):
     OUT_OF_REACH = (
         "The target cannot be reached: the match would be poor. Take a target nearer to the science PSF in width and "
         "shape, give a larger frame or larger stamps, or lift the limit that is named."
+    )
+    POOR = (
+        "The match is poor. Lift what limits the kernel, or take a target nearer to the science PSF in width and shape."
     )
     TARGET_TOO_SHARP = (
         "The target is sharper than the science PSF can be made within max_noise_gain. Take a broader target, or "
@@ -84,3 +87,9 @@ class Solver(Protocol):
 
     def solution(self, science: PSF, target: PSF, box: Box, *, kernel_sum: float = 1.0) -> Solution:
         """The kernel that turns the science PSF into the target PSF, times ``kernel_sum``, over a box."""
+
+
+def set_by_hand(solver: Any, *names: str) -> str:
+    """Which of these options, that a solver chooses where they are left out, were given: "size=5, flux=unit"."""
+    values = {name: getattr(solver, name) for name in names}
+    return ", ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "free"))
