@@ -66,7 +66,7 @@ def test_polynomial_field_is_in_pixels():
     assert field.at(x=x, y=y)[0, 0] == 1 + 2 * x + 3 * y + 0.5 * x * x - x * y + 0.25 * y * y
 
 
-@pytest.mark.parametrize(("kind", "terms"), [("chebyshev1", 10), ("polynomial", 10), ("spline", 25)])
+@pytest.mark.parametrize(("kind", "terms"), [("chebyshev1", 10), ("polynomial", 10), ("spline", 25), ("cells", 9)])
 def test_grid_agrees_with_scattered_positions(kind, terms):
     rng = np.random.default_rng(1)
     field = Field(rng.normal(size=(3, terms)), Box.from_shape((31, 17), y0=4, x0=-9), kind)

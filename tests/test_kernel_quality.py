@@ -79,6 +79,8 @@ def test_bad_kernels_are_refused():
     ):
         with pytest.raises(InputError, match=sentence):
             MatchingKernel(basis, Field.constant([1.0], box))
+    with pytest.raises(InputError, match="steps; give chebyshev1"):
+        MatchingKernel(np.ones((1, 3, 3)), Field(np.ones((1, 4)), box, "cells"))
 
 
 def test_quality_against_the_definition():

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from scipy.signal import convolve2d
 
-from psfmatch import Box, Frontier, InputError
+from psfmatch import Box, Field, Frontier, InputError, MatchingKernel
+from psfmatch.convolve.blocks import Axis, Blocks
+from psfmatch.convolve.polynomials import PolynomialKernel
+from psfmatch.convolve.splines import SplineKernel
+from psfmatch.fields import n_terms
 from psfmatch.solve.frontier import least_residual
 from psfmatch.solve.toeplitz import pixel_equations
 from psfmatch.solve.trade import Trade, _pays, choose_size
-from psfmatch.solve.variation import Model, models, nodes
+from psfmatch.solve.variation import Check, Model, Solved, models, nodes, on_box, varying_kernel
 
 BOX = Box.from_shape((1800, 2600), y0=-300, x0=5000)
 
@@ -99,3 +103,71 @@ def test_splines_are_fitted_on_a_uniform_grid_and_polynomials_on_chebyshev_nodes
     for u in ((x - 6299.5) / 1299.5, (y - 599.5) / 899.5):
         np.testing.assert_allclose(np.cos(6 * np.arccos(u)), 0.0, atol=1e-9)
     assert len(set(zip(x.round(3), y.round(3), strict=True))) == 36
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Equations by which a change of the kernel changes the matched PSF by its own norm."""
+
+    def residual(self, kernel):
+        return 0.0
+
+    def change(self, difference):
+        return float(np.linalg.norm(difference))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Cells without their stamps."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self):
+        return len(self.x)
+
+
+@pytest.mark.parametrize(("count", "orders"), [(25, [5, 6]), (15, [4, 6])])
+def test_a_model_too_poor_at_the_positions_of_the_check_is_not_solved_for(count, orders):
+    """Of a kernel of degree 6: known where positions are half as many again as terms.  5 takes the cells of 4."""
+    rng = np.random.default_rng(12)
+    images = np.linalg.qr(rng.normal(size=(35, 3)))[0].T.reshape(3, 7, 5)
+    truth = MatchingKernel(images, Field(np.vstack([np.eye(1, 28), rng.normal(size=(2, 28))]), BOX))
+
+    def solved(x, y):
+        return Solved(Places(x, y), truth.stamps(x=x, y=y))
+
+    asked = []
+
+    def solve(model):
+        asked.append(model.order)
+        return solved(*nodes(model, BOX))
+
+    x, y = (values[:count] for values in on_box(BOX, np.linspace(-1.0, 1.0, 5)))
+    check = Check(solved(x, y), [Bare()] * count)
+    found = varying_kernel(check, solve, models(None, 6, 99), BOX, enough=1e-6, good=1e-3, share=1e-9)
+    assert asked == orders
+    assert found.worst < 1e-6
+    assert found.kernel.weights.order == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(PolynomialKernel, {}), (PolynomialKernel, {"order": 4}), (SplineKernel, {"kind": "spline", "order": 5})],
+    ids=["own terms", "mixed terms", "spline"],
+)
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+def test_the_size_of_a_kernels_terms_is_not_underrated(make, options, unit):
+    """Largest Fourier amplitude times largest factor of the position: what rounding errors are expected from."""
+    order, kind = options.get("order", 1), options.get("kind", "chebyshev1")
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[-4:5, -3:4]
+    images = [np.exp(-((y - dy) ** 2 + (x - dx) ** 2 / 2) / 6) for dy, dx in rng.normal(0.0, 1.0, (3, 2))]
+    field = Field(3.0 + rng.normal(size=(3, n_terms(order, kind))), BOX, kind)
+    blocks = Blocks(Axis.of(1800, 9, BOX.y0, 400), Axis.of(2600, 7, BOX.x0, 500))
+    kernel = make(MatchingKernel(unit * np.stack(images), field), blocks, 1e-7, np, np.dtype("f4"), None)
+    terms = kernel._terms([(1, 2)])
+    for k, (j, m) in enumerate(terms.pairs):
+        image = kernel._images(terms, np.arange(len(terms.pairs)) == k, np.dtype("f8"))[0]
+        size = np.abs(image).max() * np.abs(terms.q[0, j]).max() * np.abs(terms.p[0, m]).max()
+        assert 0.999 * size <= terms.heights[0, k] <= 3.0 * size

@@ -34,7 +34,7 @@ class MatchingKernel:
     Raises
     ------
     InputError
-        If the sizes are even, do not fit together, or a pixel is not finite.
+        If the sizes are even, do not fit together, a pixel is not finite, or the weights are steps (``cells``).
     """
 
     basis: FloatArray
@@ -45,6 +45,8 @@ class MatchingKernel:
         if basis.ndim != 3 or basis.shape[0] != self.weights.n:
             raise InputError(f"kernel: {self.weights.n} weights do not fit a basis of shape {basis.shape}")
         odd_shape(basis.shape[1:], "kernel shape")
+        if self.weights.kind == "cells":
+            raise InputError("kernel: weights of kind cells are steps; give chebyshev1, polynomial or spline")
         if not np.isfinite(basis).all():
             raise InputError("kernel: the basis has NaN or infinite pixels")
         object.__setattr__(self, "basis", basis)
@@ -84,8 +86,7 @@ class MatchingKernel:
         1936): the root mean square over the box of the change of the kernel, in the 2-norm over its pixels, is at
         most ``tolerance`` times that of the kernel itself.
         """
-        spline = self.weights.kind == "spline"
-        nodes_x, nodes_y = chebyshev_nodes(self.box, (1 + spline) * (self.weights.order + 1))
+        nodes_x, nodes_y = chebyshev_nodes(self.box, 2 * (self.weights.order + 1))
         one = Field(np.eye(self.weights.coefficients.shape[1]), self.box, self.weights.kind)
         terms = one.on_grid(x=nodes_x, y=nodes_y).reshape(one.n, -1)
         terms /= np.sqrt(terms.shape[1])

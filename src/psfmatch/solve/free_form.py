@@ -17,7 +17,7 @@ from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import one_blas_thread
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, AnalyticPSF
-from psfmatch.solve.demand import AMPLIFIED, UNDEMANDED, Amplification, Demand
+from psfmatch.solve.demand import AMPLIFIED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.frontier import least_residual
 from psfmatch.solve.solution import Outcome, Solution, set_by_hand
@@ -426,7 +426,7 @@ class _Work:
         self.frontier_ratio = self.reached / least
         self.gain = float(max((k**2).sum() for k in kernels))
         self.amplification = Amplification.of(kernels)
-        self.ripples = self.amplification.largest > UNDEMANDED and any(
+        self.ripples = any(
             self._demand(cell.science, cell.target).exceeded(kernel, residual, self.options.tolerance)
             for cell, kernel, residual in zip(own.cells, kernels, residuals, strict=True)
         )

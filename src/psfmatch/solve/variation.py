@@ -57,9 +57,8 @@ class Check:
         return max(e.change(d) for e, d in zip(self.equations, moved, strict=True))
 
     def excludes(self, model: Model, box: Box, enough: float, share: float) -> bool:
-        """Whether a polynomial is too poor even if it is fitted to these very positions."""
-        cells = self.solved.cells
-        if model.kind != "chebyshev1" or len(cells) < 1.5 * n_terms(model.order, model.kind):
+        """Whether a model is too poor even if it is fitted to these very positions, where they are enough to say."""
+        if len(self.solved.cells) < 1.5 * n_terms(model.order, model.kind):
             return False
         return self.worst(_fitted(self.solved, model, box, share)) > enough
 
