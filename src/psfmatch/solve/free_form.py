@@ -245,10 +245,11 @@ class _Work:
     def outcome(self) -> Outcome:
         """How it went, and the advice that goes with it."""
         sharpened = self._sharpened()
-        if self.reached <= self.options.tolerance:
+        beyond = self.choice is not None and self.gain > self.options.max_noise_gain
+        if self.reached <= self.options.tolerance and not beyond:
             self.advice = sharpened
             return Outcome.DECONVOLVED if sharpened else Outcome.OK
-        if self.gain_limited and self.reached > TOO_SHARP * self.options.tolerance:
+        if beyond or (self.gain_limited and self.reached > TOO_SHARP * self.options.tolerance):
             self.advice = self.reachable()
             return Outcome.TARGET_TOO_SHARP
         limit = "the limit on noise gain" if self.gain_limited else self._limit()
@@ -270,8 +271,9 @@ class _Work:
         if self.size < self._cap():
             return "what the stamps hold (noise, cut wings)"
         limits = {
-            f"the frame, {min(self.box.shape)} px wide, for a kernel of {self.size} px": self._frame_cap(),
             f"the kernel size, max_size={self.options.max_size}": self.options.max_size,
+            f"the size of kernels that vary, {LARGEST_VARYING} px": LARGEST_VARYING if self._varies else LARGEST,
+            f"the frame, {min(self.box.shape)} px wide, for a kernel of {self.size} px": self._frame_cap(),
             f"the stamps, which support a kernel of {self.size} px": int(STAMP_SHARE * self.trusted),
         }
         return min(limits, key=lambda words: limits[words])
@@ -375,8 +377,11 @@ class _Work:
         """Whether the limit on noise gain leaves room to match another target."""
         other = _Work(self.options, self.science, target, self.box, checked=3)
         other.choose_size_and_strength()
-        choice = other.choice
-        return not (choice and choice.gain_limited and choice.kept.residual > TOO_SHARP * self.options.tolerance)
+        choice, own = other.choice, self.options
+        if choice is None:
+            return True
+        sharp = choice.gain_limited and choice.kept.residual > TOO_SHARP * own.tolerance
+        return not sharp and choice.kept.gain <= own.max_noise_gain
 
     def spatial(self) -> tuple[MatchingKernel, SpatialCellSet]:
         """The kernel over the field: more cells and a higher order until it is true between the cells."""

@@ -13,7 +13,7 @@ __all__ = ["AS_SMOOTH", "STRENGTHS", "Choice", "Market", "Trade", "choose_size",
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 FIRST = 2
-"""Where the walk begins; what is smoother is for kernels that ripple even there."""
+"""Where the walk begins; what is smoother is for kernels that ripple, or are too noisy, even there."""
 FREE_GAIN = 1.02
 AS_SMOOTH = 1.25
 WORTH = 0.5
@@ -82,16 +82,16 @@ def choose_strength(market: Market, before: Choice | None = None) -> Choice:
     """Walk from smooth to sharp while it pays.
 
     Until the tolerance is met, a step is taken if it lowers the residual by more than the root of what it adds in
-    noise gain; after that, as long as all steps together cost less than 2 %.  No step is taken that
-    amplifies spatial frequencies beyond what the pair demands for its residual.  With a choice made
-    before, for a smaller kernel, the walk begins there, but first goes back to where this kernel is no noisier than
-    that one was.
+    noise gain; after that, as long as all steps together cost less than 2 %.  No step is taken beyond the limit on
+    noise gain, or that amplifies spatial frequencies beyond what the pair demands for its residual; where the walk
+    begins with such a kernel, it first goes back.  With a choice made before, for a smaller kernel, the walk begins
+    there, but first goes back to where this kernel is no noisier than that one was.
     """
     tolerance, max_noise_gain = market.tolerance, market.max_noise_gain
     first = FIRST if before is None else STRENGTHS.index(before.kept.strength)
-    most = np.inf if before is None else min(AS_SMOOTH * before.kept.gain, max_noise_gain)
+    most = np.inf if before is None else AS_SMOOTH * before.kept.gain
     kept = market.trade(STRENGTHS[first])
-    while (first > 0 and kept.ripples) or (first > FIRST and kept.gain > most):
+    while (first > 0 and (kept.ripples or kept.gain > max_noise_gain)) or (first > FIRST and kept.gain > most):
         first -= 1
         kept = market.trade(STRENGTHS[first])
     path = [t for t in (before.path if before else ()) if t.strength > kept.strength] + [kept]
