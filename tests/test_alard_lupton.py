@@ -217,6 +217,17 @@ def test_the_penalty_of_a_plane_is_at_the_border_only(kind, stencil):
     assert rough[1:-2, 1:-2].max() < 1e-12
 
 
+@pytest.mark.parametrize("border", [0.0, 3.0])
+def test_the_laplacian_is_that_of_inner_pixels_and_the_border_pays_by_itself(border):
+    size = 5
+    operator = Regularization(stencil=9, border=border)._operator(size)
+    image = np.random.default_rng(4).normal(size=(size, size))
+    wanted = border * image
+    stencil = np.array([[1.0, 4.0, 1.0], [4.0, -20.0, 4.0], [1.0, 4.0, 1.0]]) / 6.0
+    wanted[1:-1, 1:-1] = convolve2d(image, stencil, mode="valid")
+    np.testing.assert_allclose((operator @ image.ravel()).reshape(size, size), wanted, atol=1e-13)
+
+
 def test_the_penalty_does_not_depend_on_how_the_space_is_spanned():
     raw = delta_basis(5)
     other = np.linalg.qr(np.random.default_rng(2).normal(size=(25, 25)))[0]

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter
@@ -19,6 +21,7 @@ from psfmatch import (
     convolve,
     convolve_many,
 )
+from psfmatch.convolve.job import Job
 from psfmatch.convolve.splines import _thinned
 from psfmatch.exposure import MASK_PLANES
 
@@ -125,6 +128,31 @@ def test_terms_are_left_out_as_far_as_the_tolerance_goes(kind, terms):
         ]
         worst = np.sqrt(np.mean(np.square(errors))) if kind == "spline" else max(errors)
         assert 1e-3 * tolerance < worst <= tolerance
+
+
+def test_planes_of_64_bit_get_terms_that_those_of_32_bit_would_round_away():
+    basis = np.linalg.qr(np.random.default_rng(5).normal(size=(63, 4)))[0].T.reshape(4, 9, 7)
+    coefficients = np.diag([1.0, 1e-3, 1e-8, 1e-11])[:, [0, 2, 3, 1]]
+    kernel = MatchingKernel(basis, Field(np.pad(coefficients, ((0, 0), (0, 2))), BOX))
+    e = exposure()
+    truth, fast = (convolve(e, kernel, convolver=c(edge="nan")).image for c in (Direct, FFT))
+    np.testing.assert_allclose(fast, truth, rtol=0, atol=3e-13 * np.nanmax(np.abs(truth)))
+
+
+def test_a_block_without_a_floor_is_convolved_at_once():
+    """Sources on nothing: what counts as faint is the middle of the pixels that are lit."""
+    cut = np.zeros((2, 40, 50))
+    cut[:, 10:15, 20:27] = np.arange(1.0, 36.0).reshape(5, 7)
+    asked = []
+
+    def convolved(part, batch, floor):
+        asked.append(floor.ravel().tolist())
+        return part
+
+    job = SimpleNamespace(xp=np, support=np.ones((3, 3), bool))
+    out = Job._convolved(job, SimpleNamespace(convolve=convolved), cut, None, np.array([0.0, 5.0]).reshape(2, 1, 1))
+    assert asked == [[18.0, 5.0]]
+    assert out is cut
 
 
 @pytest.mark.parametrize("kind", ["polynomial", "spline"])
@@ -496,9 +524,11 @@ def test_sizes_that_cannot_work_are_refused(kernel, shape, convolver, sentence):
         convolve(Exposure(np.ones(shape), box=Box.from_shape(shape, y0=-30, x0=500)), kernel, convolver=convolver)
 
 
-def test_a_varying_kernel_outside_its_box_is_said(kernel):
+@pytest.mark.parametrize("terms", [3, 6])
+def test_a_varying_kernel_outside_its_box_is_said(kernel, terms):
+    varying = MatchingKernel(kernel.basis, Field(kernel.weights.coefficients[:, :terms], BOX))
     with pytest.warns(PsfMatchWarning, match="extrapolated"):
-        convolve(Exposure(np.ones(BOX.shape), box=Box.from_shape(BOX.shape)), kernel)
+        convolve(Exposure(np.ones(BOX.shape), box=Box.from_shape(BOX.shape)), varying)
 
 
 @pytest.mark.parametrize("options", [{"edge": "zero"}, {"threads": 0}])

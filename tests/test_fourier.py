@@ -9,6 +9,7 @@ from psfmatch import (
     BasisPSF,
     Box,
     Field,
+    FunctionPSF,
     GaussianPSF,
     ImagePSF,
     InputError,
@@ -206,6 +207,28 @@ def test_the_size_is_the_least_that_loses_nothing():
     limited = matching_kernel(science, target, solver=Fourier(size_max=11))
     assert limited.kernel.shape == (11, 11)
     assert limited.outcome is Outcome.TOLERANCE_NOT_REACHED
+
+
+def test_the_size_is_large_enough_for_the_flux_in_the_wings():
+    """Which the residual hardly feels: it is true to 0.3 of the tolerance, and a kernel some pixels smaller is not."""
+    pair = MoffatPSF(fwhm=3.0, beta=3.5), MoffatPSF(fwhm=5.0, beta=2.2)
+    s, t = (psf.stamps(x=0, y=0, shape=(121, 121))[0] for psf in pair)
+    kernel = matching_kernel(s, t, solver=Fourier(tolerance=1e-2)).kernel.stamps(x=0, y=0)[0]
+    lost = [1.0 - k.sum() * s.sum() / t.sum() for k in (kernel, kernel[4:-4, 4:-4])]
+    assert 0.0 < lost[0] <= 3e-3 < lost[1]
+
+
+def test_cells_that_are_lost_are_counted():
+    def function(x, y):
+        if x > 300:
+            raise ValueError("no stars here")
+        return GaussianPSF(fwhm=3.0 + 1e-3 * x).stamps(x=0, y=0, shape=(21, 21))[0]
+
+    solver, box = Fourier(order=1, cell_shape=(100, 100)), Box.from_shape((300, 500))
+    cells = solver.sample(FunctionPSF(function, shape=(21, 21)), GaussianPSF(fwhm=5.0), box)
+    statistics = solver.solve(cells).statistics
+    counts = [statistics[name] for name in ("cells", "cells_used", "cells_skipped")]
+    assert counts == [35, 20, 15]
 
 
 def test_the_sum_of_the_kernel_is_what_is_asked_for():
