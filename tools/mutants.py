@@ -37,7 +37,8 @@ WORK = ROOT / "build" / "mutants"
 ROOMS = ("solve", "convolve", "kernel.py", "fields.py")
 TESTS = (
     "geometry_fields", "kernel_quality", "convolve", "physics", "compress", "toeplitz", "demand", "free_form",
-    "fourier", "alard_lupton", "solver_parts", "options", "defects_of_peers", "threads",
+    "fourier", "alard_lupton", "solver_parts", "choices", "options", "defects_of_peers", "threads", "bad_input",
+    "lsst_config", "golden",
 )  # fmt: skip
 OPTIONS = ("-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--no-header", "--tb", "no", "-r", "N")
 PRELOADED = (
