@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 from psfmatch import (
+    FFT,
+    PCA,
     AlardLupton,
     Box,
+    Clipping,
     Fourier,
     FreeForm,
     FunctionPSF,
     GaussianPSF,
     MatchError,
     Outcome,
+    Padding,
     Regularization,
     matching_kernel,
 )
 from psfmatch.solve.demand import Amplification
+from psfmatch.solve.fourier import Window
 from psfmatch.solve.free_form import _Work
 from psfmatch.solve.normal import NormalEquations
 from psfmatch.solve.trade import STRENGTHS, Choice, Trade, choose_strength
@@ -197,3 +202,21 @@ def test_the_strength_of_least_predictive_risk(choice, left_out, variance):
     regularization = Regularization(choice=choice, variance=variance, max_condition=2000.0)
     np.testing.assert_allclose(regularization.steps, steps)
     assert regularization._factors(equations, penalty) == pytest.approx(variance * steps[np.argmin(risks)])
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (Clipping, {"residual_mean": 0.0, "residual_std": 0.0, "sum_sigma": 0.0, "iterations": 1}),
+        (Padding, {"to": 1.0}), (Padding, {"to": None, "by": 2}), (PCA, {"components": 1}),
+        (Regularization, {"border": 0.0, "strength": 0.0, "orders": (3,), "stencil": 5}),
+        (Window, {"cutoff": 1.0, "taper": 1.0}), (Window, {"cutoff": 1e-9, "taper": 1e-9}),
+        (FreeForm, {"strength": 0.0, "noise": 0.0, "order": 0, "max_order": 0, "size": 129, "max_size": 129}),
+        (FreeForm, {"size": 1, "max_size": 1, "flux": 0}), (Fourier, {"order": 0, "cell_shape": (1, 1), "size": 1}),
+        (AlardLupton, {"order": 0, "cell_shape": (1, 1), "sigmas": (1.0,), "degrees": (0,)}),
+        (FFT, {"tolerance": 0.0, "variance_tolerance": 0.0, "threads": 1, "block": 1}),
+    ],
+)  # fmt: skip
+def test_options_may_lie_at_the_ends_of_their_ranges(cls, options):
+    made = cls(**options)
+    assert {name: getattr(made, name) for name in options} == options

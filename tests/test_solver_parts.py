@@ -170,4 +170,4 @@ def test_the_size_of_a_kernels_terms_is_not_underrated(make, options, unit):
     for k, (j, m) in enumerate(terms.pairs):
         image = kernel._images(terms, np.arange(len(terms.pairs)) == k, np.dtype("f8"))[0]
         size = np.abs(image).max() * np.abs(terms.q[0, j]).max() * np.abs(terms.p[0, m]).max()
-        assert 0.999 * size <= terms.heights[0, k] <= 3.0 * size
+        assert 0.999 * size <= terms.heights[0, k] <= (3.0 if options else 1.001) * size
