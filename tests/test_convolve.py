@@ -393,6 +393,20 @@ def test_each_region_has_borders_of_its_own_and_brings_the_planes_to_say_so(kern
     assert set(out.mask.planes) == {"BAD", "EDGE", "INTRP", "NO_DATA"}
 
 
+@pytest.mark.parametrize("convolver", [Direct, FFT])
+def test_regions_are_put_together_in_given_arrays_where_there_are_any(kernel, convolver):
+    column = np.arange(BOX.shape[1]) + np.zeros((BOX.shape[0], 1))
+    regions = Regions(np.where(column < 40, 1, 2).astype(np.int16), BOX)
+    e, both = exposure(np.float32), RegionsKernel(regions, {1: kernel, 2: kernel})
+    truth = convolve(e, both, convolver=convolver())
+    if convolver is FFT:
+        out = Planes(np.zeros_like(e.image), np.zeros_like(e.variance), np.zeros_like(e.mask.array))
+        done = convolve(e, both, convolver=FFT(out=out))
+        np.testing.assert_array_equal(out.image, truth.image)
+        np.testing.assert_array_equal(out.mask, done.mask.array)
+    np.testing.assert_array_equal(truth.mask.any_of("EDGE")[10:-10, 35:45], True)
+
+
 def test_bad_values_stay_inside_their_footprint(kernel):
     e = exposure(np.float32)
     clean = convolve(e, kernel)

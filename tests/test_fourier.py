@@ -229,6 +229,8 @@ def test_cells_that_are_lost_are_counted():
     statistics = solver.solve(cells).statistics
     counts = [statistics[name] for name in ("cells", "cells_used", "cells_skipped")]
     assert counts == [35, 20, 15]
+    assert statistics["fwhm_science"] == cells.fwhm[0] < 3.4
+    assert statistics["fwhm_target"] == cells.fwhm[1] == pytest.approx(5.0, rel=0.05)
 
 
 def test_the_sum_of_the_kernel_is_what_is_asked_for():

@@ -126,6 +126,16 @@ def test_the_flux_beyond_every_stamp_is_reported(wings):
     assert np.isnan([lost.statistics["missing_flux_science"], lost.statistics["missing_flux_error_science"]]).all()
 
 
+def test_the_flux_beyond_stamps_that_vary_is_that_of_the_worst():
+    stamps = [stamp(MoffatPSF(fwhm=fwhm, beta=2.5), 39) for fwhm in (3.0, 5.0, 4.0)]
+    psf = FunctionPSF(lambda x, y: stamps[int(x)], shape=(39, 39))
+    work = _Work(FreeForm(), psf, psf, BOX)
+    work._prepared("science", psf, np.stack(stamps))
+    found, error = work.missing["science"]
+    assert abs(found - (1.0 / stamps[1].sum() - 1.0)) < 3.0 * error
+    assert found > 1.2 / stamps[2].sum() - 1.2
+
+
 def least_residual(science, target, noise_gain, size=121):
     """Of any kernel, however large, with this noise gain: ``S* T / (|S|^2 + l)`` with the l that gives it is best."""
     s, t = (np.fft.fft2(np.fft.ifftshift(stamp(p, size))) for p in (science, target))

@@ -151,6 +151,27 @@ def test_a_model_too_poor_at_the_positions_of_the_check_is_not_solved_for(count,
     assert found.kernel.weights.order == 6
 
 
+def test_a_model_with_too_few_cells_is_passed_over():
+    """Of the cells of orders 3 to 5 most could not be evaluated; those of order 6 could."""
+    rng = np.random.default_rng(13)
+    images = np.linalg.qr(rng.normal(size=(35, 2)))[0].T.reshape(2, 7, 5)
+    truth = MatchingKernel(images, Field(np.vstack([np.eye(1, 28), rng.normal(size=(1, 28))]), BOX))
+
+    def solved(x, y):
+        return Solved(Places(x, y), truth.stamps(x=x, y=y))
+
+    x, y = (values[:12] for values in on_box(BOX, np.linspace(-1.0, 1.0, 5)))
+    check = Check(solved(x, y), [Bare()] * 12)
+    some = {6: 14, 9: 81, 4: 16}
+    found = varying_kernel(
+        check,
+        lambda model: solved(*(values[: some[model.side]] for values in nodes(model, BOX))),
+        models(None, 6, 99), BOX, enough=1e-6, good=1e-3, share=1e-9,
+    )  # fmt: skip
+    assert found.kernel.weights.order == 6
+    assert found.worst < 1e-6
+
+
 @pytest.mark.parametrize(
     ("make", "options"),
     [(PolynomialKernel, {}), (PolynomialKernel, {"order": 4}), (SplineKernel, {"kind": "spline", "order": 5})],
