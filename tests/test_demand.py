@@ -54,6 +54,22 @@ def test_what_a_pair_demands_is_the_quotient_of_its_transforms():
     assert Demand.of(stamp(target, 61), stamp(science, 61)).largest(1e-3).largest == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("size", [41, 45])
+def test_half_the_plane_counts_as_all_of_it(size):
+    """On grids of even and of odd length: the response of the kernel that a search over the whole plane finds."""
+    science, target = np.random.default_rng(2).normal(size=(2, size, size))
+    demand = Demand.of(science, target)
+    s, t = demand.science, demand.target
+    assert s.shape == ((42, 42) if size == 41 else (45, 45))
+
+    def excess(log_weight):
+        w = np.exp(log_weight)
+        return np.sqrt(((w / (s + w)) ** 2 * t).sum() / t.sum()) - 0.3
+
+    response = np.sqrt(s * t) / (s + np.exp(brentq(excess, -20, 20)))
+    assert demand.largest(0.3).largest == pytest.approx((response / response[0, 0]).max(), rel=1e-5)
+
+
 @pytest.mark.parametrize("flux", [1.0, 0.01, 300.0])
 def test_what_is_amplified_too_much_does_not_depend_on_the_flux(flux):
     demand = Demand.of(stamp(GaussianPSF(fwhm=3.5)) / flux, stamp(GaussianPSF(fwhm=5.0)))

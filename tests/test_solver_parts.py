@@ -87,6 +87,18 @@ def test_beyond_its_ends_the_frontier_is_that_of_the_weakest_and_the_strongest_p
         assert least_residual(equations, kernel, 0.1, gain) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize("kernel_sum", [None, 1.2])
+@pytest.mark.parametrize("strength", [1e-3, 3.0])
+def test_the_frontier_is_followed_from_one_strength_to_another(kernel_sum, strength):
+    """With the sum of the kernel as it was imposed, for a pair without an odd part that a kernel matches exactly."""
+    s, k = np.random.default_rng(5).normal(size=(2, 7, 7))
+    s, k = s + s[::-1, ::-1], (k + k[::-1, ::-1])[2:5, 2:5]
+    (equations,) = pixel_equations(np.pad(s, 1)[None], convolve2d(s, k)[None], 3)
+    there = equations.solve(strength, kernel_sum)
+    found = least_residual(equations, equations.solve(0.1, kernel_sum), 0.1, (there**2).sum(), kernel_sum)
+    assert found == pytest.approx(equations.residual(there), rel=1e-4)
+
+
 @pytest.mark.parametrize(("size", "sides"), [(29, [8, 14, 22]), (31, [8, 14]), (35, [8]), (43, [])])
 def test_splines_are_tried_while_their_work_is_bearable(size, sides):
     """That of 600 kernels of 29 px: cells times the cube of a kernel's pixels."""
