@@ -332,6 +332,19 @@ def test_a_kernel_too_big_for_the_stamp_names_three_remedies():
     assert padded.sample(GaussianPSF(fwhm=4.0, size=21), GaussianPSF(fwhm=5.0), BOX).stamp_shape == (25, 25)
 
 
+def test_a_kernel_must_be_smaller_than_stamps_that_are_cut():
+    """When its size is chosen from the widths, too."""
+
+    def sized(size):
+        return AlardLupton(border="cut", padding=Padding(to=None), order=0, size_min=size, size_max=size)
+
+    cells = sized(23).sample(GaussianPSF(fwhm=3.0, size=25), GaussianPSF(fwhm=5.0), BOX)
+    assert cells.stamp_shape == (25, 25)
+    assert sized(23).solve(cells).kernel.shape == (23, 23)
+    with pytest.raises(InputError, match=r"size .25., chosen from the FWHMs, too big to match PSFs of size 25"):
+        sized(25).solve(cells)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

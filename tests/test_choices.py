@@ -50,6 +50,7 @@ def market(residuals, gains, ripples=()):
         ((0.1, 0.02), (0.5, 0.6), (0, 1, 2), 0, [0, 1], False),  # smoother than where it begins
         ((0.1, 0.02), (0.5, 0.6), (2,), 1, [1, 2], False),
         ((0.1, 0.02), (2.1, 2.2), (), 1, [1, 2], True),
+        ((0.1, 0.02), (2.0, 2.1), (), 2, [2, 3], True),
     ],
 )  # fmt: skip
 def test_the_walk_from_smooth_to_sharp(residuals, gains, ripples, kept, tried, limited):
