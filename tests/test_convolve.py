@@ -512,6 +512,7 @@ def test_what_the_exposure_carries_is_kept_and_the_input_untouched(kernel):
     e = exposure()
     before = e.image.copy(), e.variance.copy(), e.mask.array.copy()
     out = convolve(e, kernel)
+    assert out.history.steps[-1].name == "convolve"
     assert (out.box, out.unit, out.meta) == (e.box, e.unit, e.meta)
     for a, b in zip(before, (e.image, e.variance, e.mask.array), strict=True):
         np.testing.assert_array_equal(a, b)
