@@ -146,18 +146,21 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
         end = at + len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
         if b"HCOMPRESS_1" in header and end <= size:
             source.seek(at)
-            _check_streams(fits.BinTableHDU.fromstring(source.read(end - at)), path)
+            _check_streams(source.read(end - at), path)
         at = end
     source.seek(0)
 
 
-def _check_streams(table: fits.BinTableHDU, path: Path) -> None:
+def _check_streams(content: bytes, path: Path) -> None:
     """Refuse HCOMPRESS tiles that say that they are of another size: astropy's decoder writes where that leads it."""
-    with suppress(KeyError, IndexError):  # no compressed image: astropy says so, too
+    with quiet(), suppress(KeyError, IndexError):  # no compressed image: astropy says so, too
+        table = fits.BinTableHDU.fromstring(content)
         header = table.header
         axes = range(header["ZNAXIS"], 0, -1)
-        tiles = [header.get(f"ZTILE{k}", header["ZNAXIS1"] if k == 1 else 1) for k in axes]
+        tiles = [max(1, header.get(f"ZTILE{k}", header["ZNAXIS1"] if k == 1 else 1)) for k in axes]
         starts = [range(0, header[f"ZNAXIS{k}"], tile) for k, tile in zip(axes, tiles, strict=True)]
+        if math.prod(-(-start.stop // start.step) for start in starts) != header["NAXIS2"]:
+            raise FormatError(f"{path}: a compressed image does not have the tiles that its header names")
         for row, corner in enumerate(itertools.product(*starts)):
             pixels = math.prod(min(t, s.stop - at) for t, s, at in zip(tiles, starts, corner, strict=True))
             stream = table.data["COMPRESSED_DATA"][row].tobytes()
