@@ -139,6 +139,68 @@ def test_what_an_archive_holds_never_costs_the_pixels(tmp_path, name):
     assert read_exposure(path, psf="gaussian:fwhm=3").psf == GaussianPSF(fwhm=3.0)
 
 
+# ---- archives in which one thing is wrong
+
+
+def kernel_psf(*parts):
+    return archive((1, "KernelPsf", [[("kernel", "J", 2), *point("averagePosition", 5.0, 6.0, "D")]]), *parts)
+
+
+def test_a_kernel_psf_of_a_fixed_image_or_fixed_weights(tmp_path):
+    one, two = blob((17, 13), 2.0, 3.0), blob((17, 13), 3.0, 2.0, 1.0)
+    alone = read_psf(save(tmp_path / "a.fits", *kernel_psf(kernel(one, 2))))
+    np.testing.assert_allclose(alone.stamps(x=4, y=9)[0], one / one.sum(), atol=1e-15)
+    linear = [*point("dimensions", 13, 17), ("amplitudes", "2D", [0.7, 0.2]), ("components", "2J", [3, 4])]
+    parts = (2, "LinearCombinationKernel", [linear]), kernel(one, 3), kernel(two, 4)
+    both = 0.7 * one + 0.2 * two
+    summed = read_psf(save(tmp_path / "b.fits", *kernel_psf(*parts)))
+    np.testing.assert_allclose(summed.stamps(x=4, y=9)[0], both / both.sum(), atol=1e-15)
+
+
+def off_centre(image, at):
+    identity, name, ((*dimensions, _, _, pixels),) = kernel(image, 2)
+    return identity, name, [[*dimensions, *point("center", *at), pixels]]
+
+
+def varying(kind, terms):
+    linear = [*point("dimensions", 13, 17), ("spatialfunctions", "1J", [4]), ("components", "1J", [3])]
+    function = [("coefficients", f"{terms}D", np.ones(terms))]
+    return (2, "LinearCombinationKernel", [linear]), kernel(blob((17, 13), 2.0, 3.0), 3), (4, kind, [function])
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ([(2, "AnalyticKernel", [[*point("dimensions", 7, 9), *point("center", 3, 4)]])], "KernelPsf of a AnalyticK"),
+        ([off_centre(blob((17, 13), 2.0, 3.0), (6, 7))], r"centre at \(6, 7\), not in its middle; pad it"),
+        (varying("SplineFunction2D", 3), "varies as a SplineFunction2 of 3 terms"),
+        (varying("PolynomialFunction2D", 4), "varies as a PolynomialFunction2 of 4 terms"),
+        ([], r"the archive has no object 2 \(it has \[1\]\)"),
+        ([(2, "FixedKernel", [[*point("center", 3, 4)]])], "the archive's table has no column 'dimensions'"),
+    ],
+)
+def test_an_archive_that_cannot_be_read_names_what_is_wrong(tmp_path, parts, says):
+    path = save(tmp_path / "k.fits", *kernel_psf(*parts))
+    with pytest.raises(FormatError, match=rf"k\.fits: .*{says}"):
+        read_psf(path)
+
+
+def test_an_archive_that_is_cut_off(tmp_path):
+    hdus = kernel_psf(kernel(blob((17, 13), 2.0, 3.0), 2))
+    with pytest.raises(FormatError, match=r"k\.fits: the archive's table 3 is missing; the file is cut off or changed"):
+        read_psf(save(tmp_path / "k.fits", *hdus[:-1]))
+
+
+def test_an_exposure_without_what_its_header_announces(tmp_path):
+    """A PSF that is not in the index, and a calibration of an unknown kind: the pixels are there, without either."""
+    ids = {"HIERARCH ARCHIVE_ID_PSF": 5, "HIERARCH ARCHIVE_ID_PHOTOCALIB": 3}
+    path = calexp(tmp_path / "a.fits", (3, "PhotoCalib", [[("field", "J", 0)]]), ids=ids)
+    exposure = read_exposure(path)
+    assert (exposure.psf, exposure.unit, exposure.meta) == (None, None, {})
+    with pytest.raises(FormatError, match=r"a\.fits: the exposure in it has no PSF; it is a FITS file \(HDUs: 0"):
+        read_psf(path)
+
+
 # ---- lsst.images
 
 
