@@ -386,3 +386,13 @@ def test_the_double_gaussian_of_a_survey_is_reached():
     science, target = MoffatPSF(fwhm=3.0, beta=3.5, size=41), DoubleGaussianPSF.from_fwhm(5.0)
     kernel = matching_kernel(science, target, solver=AlardLupton(order=0)).kernel
     assert measure_quality(kernel, science, target, x=0, y=0).residual[0] < 5e-3
+
+
+def test_a_kernel_too_big_for_stamps_that_are_cut_is_refused():
+    """The size that the widths ask for; where it is not asked of them, that which was given."""
+    science, target = (GaussianPSF(fwhm=w).stamps(x=0, y=0, shape=(21, 21))[0] for w in (3.0, 5.0))
+    solver = AlardLupton(border="cut", size_min=23, size_max=31)
+    with pytest.raises(
+        InputError, match=r"Kernel size \(\d+\), chosen from the FWHMs, too big to match PSFs of size 21"
+    ):
+        matching_kernel(science, target, solver=solver)

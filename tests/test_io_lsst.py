@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lsst_files import CONTEXT, CUBE, archive, blob, kernel, lanczos5, point, psfex, save
+from lsst_files import CONTEXT, CUBE, archive, blob, kernel, lanczos5, lsst_images_file, point, psfex, save
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
@@ -291,12 +291,83 @@ def test_a_mask_of_more_planes_than_one_array_holds(tmp_path):
             {"schema_url": "https://images.lsst.io/schemas/psfex_psf-1.0.0", "context": {"source": "fits:X"}},
             "points to 'fits:X'",
         ),
+        ({"schema_url": "https://images.lsst.io/schemas/psfex_psf-1.0.0", "context": 5}, "no array where one is exp"),
+        (
+            {"schema_url": "https://images.lsst.io/schemas/psfex_psf-1.0.0", "context": {"data": 1, "datatype": "U3"}},
+            "an array of <U3 in its JSON, where numbers are expected",
+        ),
     ],
 )
 def test_a_psf_that_cannot_be_read_costs_the_psf_only(tmp_path, node, says):
     path = fits_image(tmp_path / "a.fits", {"psf": node}, [(np.zeros(SHAPE, "i4"), ["BAD"])])
     with pytest.warns(PsfMatchWarning, match=rf"a\.fits: .*{says}.*read without its PSF"):
         np.testing.assert_array_equal(read_exposure(path).image, PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: p["structs"]["piff"].update(type="Sum"), "a Piff model of type Sum on a WCS of type pixel_scale"),
+        (lambda p: p["objects"]["piff"]["wcs"]["wcs"].update(wcs_type="tan"), "of type Simple on a WCS of type tan"),
+        (
+            lambda p: p["objects"]["piff"]["structs"]["model"].update(fit_flux=True),
+            "PixelGrid has its flux fitted",
+        ),
+        (lambda p: solution(p)["columns"][0].update(name="z"), "has a table without the column 'q'"),
+    ],
+)
+def test_a_piff_psf_that_cannot_be_drawn_says_why(tmp_path, change, says):
+    path = lsst_images_file(tmp_path / "p.json")
+    tree = json.loads(path.read_text())
+    change(tree["piff"])
+    path.write_text(json.dumps(tree))
+    with pytest.raises(FormatError, match=rf"p\.json: .*{says}"):
+        read_psf(path)
+
+
+def solution(piff):
+    return piff["objects"]["piff"]["objects"]["interp"]["tables"]["solution"]["table"]
+
+
+def test_a_column_may_lie_in_a_table_of_the_file(tmp_path):
+    """The same PSF, its coefficients in the JSON or in a binary table beside it."""
+    path = lsst_images_file(tmp_path / "p.json")
+    tree = json.loads(path.read_text())
+    column = solution(tree["piff"])["columns"][0]
+    q = np.array(column["data"]["data"])
+    column["data"] = {"source": "fits:SOLUTION", "shape": q.shape[1:]}
+    inside = fits_image(tmp_path / "a.fits", {"psf": tree}, [(np.zeros(SHAPE, "i4"), ["BAD"])])
+    with fits.open(inside) as hdus:
+        table = fits.Column("q", f"{q[0].size}D", array=q.reshape(1, -1))
+        hdus.append(fits.BinTableHDU.from_columns([table], name="SOLUTION"))
+        hdus.writeto(tmp_path / "b.fits")
+    np.testing.assert_array_equal(read_psf(tmp_path / "b.fits").stamps(x=900, y=70), read_psf(path).stamps(x=900, y=70))
+
+
+def test_trees_without_what_is_wanted_say_so(tmp_path):
+    """No PSF, no image, no tree at all, and a mask of more planes than can be held; an image alone is enough."""
+    flat = [(np.zeros(SHAPE, "i4"), ["BAD"])]
+    with pytest.raises(FormatError, match=r"a\.fits: the masked_image in it has no PSF"):
+        read_psf(
+            fits_image(tmp_path / "a.fits", {"schema_url": "https://images.lsst.io/schemas/masked_image-1.0"}, flat)
+        )
+    with pytest.raises(FormatError, match=r"b\.fits: is JSON, but no tree of lsst\.images"):
+        read_exposure(fits_image(tmp_path / "b.fits", [1, 2], flat))
+    schema = {"schema_version": "1.0.0", "schema_url": "https://images.lsst.io/schemas/gaussian_psf-1.0.0"}
+    (tmp_path / "c.json").write_text(json.dumps(schema))
+    with pytest.raises(FormatError, match=r"c\.json: is a gaussian_psf of lsst\.images, which has no image, mask and"):
+        read_exposure(tmp_path / "c.json")
+    names = [f"P{k}" for k in range(64)]
+    node = {"data": [{"source": "fits:MASK"}, {"source": "fits:MASK,2"}, {"source": "fits:MASK,3"}]}
+    parts = [(np.zeros(SHAPE, "i4"), names[k : k + 31]) for k in (0, 31, 62)]
+    with pytest.raises(FormatError, match=r"d\.fits: has 64 mask planes; at most 63 can be held"):
+        read_exposure(fits_image(tmp_path / "d.fits", {"mask": node}, parts))
+    image = {"data": {"data": PIXELS.tolist(), "datatype": "float32", "unit": "nJy"}, "yx0": [-3, 7]}
+    (tmp_path / "e.json").write_text(json.dumps({**schema, "schema_url": "", "image": image}))
+    exposure = read_exposure(tmp_path / "e.json")
+    np.testing.assert_array_equal(exposure.image, PIXELS)
+    assert (exposure.variance, exposure.unit, exposure.box) == (None, "nJy", Box.from_shape(SHAPE, y0=-3, x0=7))
+    assert not exposure.mask.array.any()
 
 
 def test_a_psfex_psf_of_lsst_images_is_that_of_afw(tmp_path):

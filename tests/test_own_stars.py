@@ -1,6 +1,8 @@
 """A PSF from the frame's own stars is the true one, on frames where the truth is known; and real frames."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.moments import adaptive_moments, fwhm
 from psfmatch.stars.compare import compared, tabulated
+from psfmatch.stars.empirical import HalfSplit, _problems
 from starfields import star_field
 
 SHAPE = (61, 61)
@@ -87,6 +90,27 @@ def test_poor_models_are_called_poor():
     assert "stars only" in said
     assert "undersampled" in said
     assert len(made.problems) == len(caught)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"model_error": 0.05}, "its stars differ from one another by 5%"),
+        ({"split": HalfSplit(-0.03, 0.004, 0.01, 0.01)}, r"halves .* disagree on the FWHM by -3.0% ± 0.4%"),
+        ({"split": HalfSplit(0.0, 0.001, 0.01, 0.03)}, "halves .* disagree on the encircled energy by 3.0%"),
+        ({"rejected": {"too close to another source": 99}}, "the field is crowded: 99 stars are too close"),
+        ({"rejected": {"bad, saturated or cut off": 98}}, "98 stars are bad, saturated or cut off, and "),
+        ({"fwhm": 1.9}, r"undersampled \(FWHM 1.90 px\)"),
+        ({"split": None}, None),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_said(varying, changed, says):
+    good = replace(varying[3], rejected={}, model_error=0.0, split=HalfSplit(0.0, 0.001, 0.01, 0.01))
+    assert _problems(good) == []
+    found = _problems(replace(good, **changed))
+    assert len(found) == (says is not None)
+    assert not found or re.search(says, found[0])
+    assert ("half of the stars" in str(replace(good, **changed))) == ("split" not in changed or says is not None)
 
 
 def test_no_stars_no_model():

@@ -346,3 +346,19 @@ def test_a_moffat_taken_at_the_pixels_centres():
     y, x = np.mgrid[:9, :13] - np.array([4, 6])[:, None, None]
     r2 = (x - 0.3) ** 2 + (y + 0.4) ** 2
     np.testing.assert_allclose(stamp, 2.0 / (np.pi * core**2) * (1.0 + r2 / core**2) ** -3.0, rtol=1e-9)
+
+
+def test_cubes_and_bands_that_are_not_there_are_named(tmp_path):
+    psf_files.cube_file(tmp_path / "cube.fits")
+    fits.PrimaryHDU(np.ones((9, 11))).writeto(tmp_path / "flat.fits")
+    with fits.open(psf_files.sdss_file(tmp_path / "psField.fit").removesuffix("[r]")) as hdus:
+        hdus[4].data["nrow_b"][1] = 9
+        hdus[:5].writeto(tmp_path / "short.fit")
+    for name, format, says in (
+        ("cube.fits[9:0]", "cube", "no cube of PSF stamps; it is a FITS file"),
+        ("flat.fits", "cube", "no cube of PSF stamps; it is a FITS file"),
+        ("short.fit[z]", None, "an SDSS psField file without a PSF of z"),
+        ("short.fit[i]", None, "nrow_b and ncol_b are not the sizes of a part of the coefficients c"),
+    ):
+        with pytest.raises(FormatError, match=says):
+            read_psf(f"{tmp_path}/{name}", format=format)
