@@ -165,3 +165,16 @@ def test_real_frame_by_its_own_stars(tmp_path):
     with pytest.warns(psfmatch.PsfMatchWarning, match="stars only"):
         exposure = psfmatch.read_exposure(frame, psf="stars")
     assert fwhm(exposure.psf.stamps(x=120, y=40)[0]) == pytest.approx(image["psf_from_stars"]["fwhm"])
+
+
+def test_where_there_is_nothing_to_see_there_is_no_star():
+    """No usable pixel at all, and a few here and there."""
+    rng = np.random.default_rng(4)
+    image = rng.normal(0.0, 1.0, (260, 310)).astype("f4")
+    for kept in (0, 40):
+        bad = np.ones(image.shape, np.int32)
+        bad.flat[rng.choice(image.size, kept, replace=False)] = 0
+        exposure = psfmatch.Exposure(image, mask=psfmatch.Mask(bad, {"BAD": 0}), psf=psfmatch.GaussianPSF(fwhm=3.0))
+        with pytest.raises(psfmatch.InputError, match="no star to make a PSF from"):
+            psfmatch.psf_from_stars(exposure)
+        assert psfmatch.stars.find_stars(exposure) == []
