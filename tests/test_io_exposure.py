@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS, DistortionLookupTable
 
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
+from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box
-from psfmatch.io import read_exposure
+from psfmatch.io import read_exposure, write_exposure
 from psfmatch.psf import BasisPSF, GaussianPSF
 
 DECAM = Path(__file__).parent / "data" / "decam"
@@ -325,3 +327,38 @@ def test_an_hcompress_tile_of_another_size_is_refused(tmp_path):
     path.write_bytes(content.replace(b"\xdd\x99" + size, b"\xdd\x99" + size[:3] + b"\xff" + size[4:]))
     with pytest.raises(FormatError, match=r"packed.fits: tile 0 of a compressed image is damaged"):
         read_exposure(path, format="plain")
+
+
+def test_a_companion_by_number_where_names_say_nothing(tmp_path):
+    """Of several images without names in each of two files, those of one number belong together."""
+    planes = [np.full((9, 11), float(k), np.float32) for k in range(1, 4)]
+    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, planes)]).writeto(tmp_path / "a.fits")
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(10 * p) for p in planes)]).writeto(tmp_path / "v.fits")
+    exposure = read_exposure(f"{tmp_path}/a.fits[2]", variance=tmp_path / "v.fits")
+    assert (exposure.image[3, 4], exposure.variance[3, 4]) == (2.0, 20.0)
+    chosen = read_exposure(f"{tmp_path}/a.fits[2]", variance=f"{tmp_path}/v.fits[3]")
+    assert chosen.variance[3, 4] == 30.0
+
+
+def test_cards_and_world_coordinates_that_cannot_be_kept(tmp_path):
+    """A card that breaks the standard costs itself; a distortion table is not written, and it is said."""
+    fits.PrimaryHDU(np.ones((9, 11)), fits.Header({"FIRST": 1, "GAIN": 2.5})).writeto(tmp_path / "a.fits")
+    content = (
+        (tmp_path / "a.fits").read_bytes().replace(b"FIRST   =                    1", b"FI ST   = (1, x" + b" " * 15)
+    )
+    (tmp_path / "b.fits").write_bytes(content)
+    assert read_exposure(tmp_path / "b.fits").meta == {"GAIN": 2.5}
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (30.0, -20.0), (-1e-4, 1e-4)
+    wcs.cpdis1 = DistortionLookupTable(np.zeros((3, 4), np.float32), (1, 1), (1, 1), (4, 3))
+    with pytest.warns(PsfMatchWarning, match="the WCS has distortion tables, which are not written"):
+        write_exposure(Exposure(np.ones((9, 11)), wcs=wcs), tmp_path / "c.fits")
+    again = read_exposure(tmp_path / "c.fits").wcs
+    assert again.cpdis1 is None
+    np.testing.assert_allclose(again.wcs.crval, (30.0, -20.0))
+
+
+def test_a_cube_is_no_image(tmp_path):
+    fits.PrimaryHDU(np.ones((3, 9, 11))).writeto(tmp_path / "cube.fits")
+    with pytest.raises(FormatError, match=r"cube\.fits"):
+        read_exposure(tmp_path / "cube.fits")

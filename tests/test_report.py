@@ -255,6 +255,28 @@ def test_verdict_of_a_coadd(coadd):
     assert "3 of 4" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a.fits", "b.fits", "--before", "c.fits"], "--before is one image for 2 files: report on them one by one"),
+        (["a.fits", "b.fits", "-o", "x.html"], "-o x.html is one file for 2 pages: give a folder"),
+        (["a.fits", "other/a.fits"], "two of the files have the same name"),
+        (["a.fits", "-o", "x.pdf"], "the name must end in .html"),
+        (["a.fits"], "a-report.html exists; give --overwrite"),
+        (["a.fits", "-o", "folder/"], "folder/a-report.html exists; give --overwrite"),
+    ],
+)
+def test_where_pages_cannot_go_is_said_first(words, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("a-report.html", "folder/a-report.html"):
+        (tmp_path / name).write_text("mine")
+    done = CliRunner().invoke(main, ["report", *words])
+    assert done.exit_code == 2
+    assert says in " ".join(done.stderr.split())
+    assert {path.read_text() for path in tmp_path.rglob("*.html")} == {"mine"}
+
+
 def test_verb_writes_the_page(matched, tmp_path):
     file, out = tmp_path / "m.fits", tmp_path / "r.html"
     psfmatch.write_matched(matched, file)
