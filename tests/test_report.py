@@ -198,7 +198,7 @@ def test_verdict_follows_the_match(matched, before):
 @pytest.mark.parametrize(
     ("advice", "cure"),
     [
-        ("the size that was set is too small", "Leave the kernel's size out, so that it is chosen"),
+        ("what was set by hand (size=7)", "Leave out what was set by hand, so that it is chosen: size=7."),
         ("the frame, 181 px wide, allows no larger kernel", "Match a larger frame"),
         ("frequencies would be amplified", "Take a broader target: it is sharper than the image"),
         ("max_size keeps it from growing", "Allow a larger kernel: --set solver.max_size=99."),
@@ -207,7 +207,7 @@ def test_verdict_follows_the_match(matched, before):
     ],
 )
 def test_the_cure_follows_what_limited_the_kernel(matched, advice, cure):
-    notes = {**matched.solution.statistics, "advice": advice}
+    notes = {**matched.solution.statistics, "advice": advice, "by_hand": "size=7"}
     off = replace(matched.quality, residual=0.2 + matched.quality.residual)
     poor = replace(matched, quality=off, solution=replace(matched.solution, statistics=notes))
     (found,) = (f for f in verdict(poor).findings if "in the root-mean-square sense" in f.text)
