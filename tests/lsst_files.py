@@ -85,6 +85,14 @@ def afw_file(path):
 SCALE = 0.2
 
 
+def piff_terms():
+    """The coefficients (samples, terms of order 2 in u and v) of 15 x 15 samples."""
+    base = blob((15, 15), 1.8, 1.5, 0.2)
+    slopes = [base, *(2e-4 * (k + 1) * base * blob((15, 15), 3.0, 2.0 + k, 1.0) for k in range(2))]
+    bends = [3e-7 * (k + 1) * base * blob((15, 15), 2.0 + k, 3.0) for k in range(3)]
+    return np.stack([t.ravel() for t in (*slopes, *bends)], axis=1)
+
+
 def piff_grid():
     """A Piff model as Rubin makes them: pixels of the image's size, on a plane that is only scaled."""
     import galsim
@@ -92,10 +100,7 @@ def piff_grid():
 
     model = piff.PixelGrid(scale=SCALE, size=15, interp="Lanczos(11)", centered=False)
     terms = piff.BasisPolynomial(order=2)
-    base = blob((15, 15), 1.8, 1.5, 0.2)
-    slopes = [base, *(2e-4 * (k + 1) * base * blob((15, 15), 3.0, 2.0 + k, 1.0) for k in range(2))]
-    bends = [3e-7 * (k + 1) * base * blob((15, 15), 2.0 + k, 3.0) for k in range(3)]
-    terms.q = np.stack([t.ravel() for t in (*slopes, *bends)], axis=1)
+    terms.q = piff_terms()
     psf = piff.SimplePSF(model, terms)
     psf.set_context({0: galsim.PixelScale(SCALE)}, None)
     return psf
@@ -103,9 +108,8 @@ def piff_grid():
 
 def lsst_images_file(path):
     """The PSF above in the JSON that lsst.images writes."""
-    psf = piff_grid()
     model = {"type": "PixelGrid", "scale": SCALE, "size": 15, "centered": False, "fit_flux": False}
-    solution = {"columns": [{"name": "q", "data": {"data": psf.interp.q[None].tolist(), "datatype": "float64"}}]}
+    solution = {"columns": [{"name": "q", "data": {"data": piff_terms()[None].tolist(), "datatype": "float64"}}]}
     objects = {"model": {}, "interp": {"tables": {"solution": {"metadata": {}, "table": solution}}}}
     whole = {
         "structs": {

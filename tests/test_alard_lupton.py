@@ -386,3 +386,13 @@ def test_the_double_gaussian_of_a_survey_is_reached():
     science, target = MoffatPSF(fwhm=3.0, beta=3.5, size=41), DoubleGaussianPSF.from_fwhm(5.0)
     kernel = matching_kernel(science, target, solver=AlardLupton(order=0)).kernel
     assert measure_quality(kernel, science, target, x=0, y=0).residual[0] < 5e-3
+
+
+def test_a_kernel_too_big_for_stamps_that_are_cut_is_refused():
+    """The size is that which the widths ask for; that which was set would do."""
+    science = ImagePSF(GaussianPSF(fwhm=3.0).stamps(x=0, y=0, shape=(21, 21))[0])
+    solver = AlardLupton(border="cut", size=21, size_min=35)
+    with pytest.raises(
+        InputError, match=r"Kernel size \(35\), chosen from the FWHMs, too big to match PSFs of size \d+;"
+    ):
+        matching_kernel(science, GaussianPSF(fwhm=5.0), solver=solver)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import psfmatch
 from psfmatch.cli import main
-from psfmatch.cli.config import _all, _table
+from psfmatch.cli.config import _all, _table, _value
 from psfmatch.cli.options import object_of, options_of
 from psfmatch.cli.settings import CLASSES, build
 
@@ -154,3 +154,14 @@ def test_defaults_that_help_shows_are_those_of_python(verb, part):
         if isinstance(shown.get(option.name), str):
             assert shown[option.name] == str(option.default)
     assert sum(isinstance(text, str) for text in shown.values()) >= 2
+
+
+def test_values_are_written_as_toml_reads_them():
+    """Records and named positions as tables, what is not given as the word none."""
+    record = psfmatch.Clipping(sum_sigma=2.5)
+    for value, plain in (
+        (psfmatch.Position(y=2.0, x=-1.5), {"y": 2.0, "x": -1.5}),
+        (record, {name: "none" if value is None else value for name, value in vars(record).items()}),
+        ((1, 2.0, None), [1, 2.0, "none"]),
+    ):
+        assert tomllib.loads(f"value = {_value(value)}")["value"] == plain

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import os
 import pty
+import re
 import subprocess
 import sys
+import warnings
 from datetime import datetime
 
 import numpy as np
@@ -14,6 +17,7 @@ from click.testing import CliRunner
 
 import psfmatch
 from psfmatch.cli import main
+from psfmatch.cli.console import Console, pace_words
 from psfmatch.machine import timed
 
 PSF, TARGET = "gaussian:fwhm=3", "moffat:fwhm=5,beta=3.5"
@@ -107,21 +111,12 @@ def test_what_is_timed_is_logged(caplog):
     assert record.getMessage().startswith("mended in 0.0")
 
 
-def test_notes_stand_above_the_progress_bar(tmp_path):
-    """On a real terminal: the line is whole, wherever the bar is."""
-    code = """
-import time
-from psfmatch.cli.console import Console
-console = Console(progress=True)
-with console.steps(2) as step:
-    step("first step"); time.sleep(0.2)
-    console.note("a note of its own")
-    step("second step"); time.sleep(0.2)
-"""
+def on_a_terminal(code, *, out=False, columns=60):
+    """What a program writes to stderr, or to stdout as well, where they are a terminal."""
     master, terminal = pty.openpty()
-    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True, timeout=60)
-    import os
-
+    environ = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
+    streams = {"stderr": terminal} | ({"stdout": terminal} if out else {})
+    subprocess.run([sys.executable, "-c", code], **streams, check=True, timeout=60, env=environ)
     os.close(terminal)
     said = b""
     try:
@@ -130,5 +125,71 @@ with console.steps(2) as step:
     except OSError:  # Linux says so at the end
         pass
     os.close(master)
+    return said
+
+
+def test_notes_stand_above_the_progress_bar():
+    """On a real terminal: the line is whole, wherever the bar is."""
+    said = on_a_terminal("""
+import time
+from psfmatch.cli.console import Console
+console = Console(progress=True)
+with console.steps(2) as step:
+    step("first step"); time.sleep(0.2)
+    console.note("a note of its own")
+    step("second step"); time.sleep(0.2)
+with console.pace("patches", "Mpix", 8.0) as progress:
+    progress(0, 4); time.sleep(0.2)
+    console.note("another")
+    progress(1, 4); time.sleep(0.2)
+""")
     assert b"first step" in said
     assert b"a note of its own\r\n" in said
+    assert b"another\r\n" in said
+    assert re.search(rb"1 of 4 patches, \S+ Mpix/s, \d+ s left", said)
+
+
+def test_a_table_is_no_wider_than_a_terminal():
+    code = """
+from psfmatch.cli.console import Console
+Console().table(("image", "FWHM", ""), [("a.fits", "3.2", "a remark that goes on and on for longer than the line is")])
+"""
+    narrow = on_a_terminal(code, out=True, columns=40).decode().splitlines()
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in narrow) <= 40
+    assert "\x1b[1m" in narrow[0]  # the header is bold
+    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert plain.splitlines()[1] == "a.fits   3.2  a remark that goes on and on for longer than the line is"
+
+
+def test_the_pace_without_a_terminal(capsys):
+    """Lines on stderr, or nothing where progress is not asked for."""
+    for progress in (True, False):
+        with Console(progress=progress).pace("patches", "Mpix", 8.0) as told:
+            told(0, 4)
+            told(4, 4)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "0 of 4 patches"
+    assert re.fullmatch(r"4 of 4 patches, \S+ Mpix/s", last)  # nothing is left
+    assert pace_words(2, 2, 4, 9000.0, "Mpix", 8.0).endswith(", 2 h left")
+
+
+def test_errors_and_warnings_become_sentences(capsys):
+    """Each once, with what it is about unless it says so; of other packages with --verbose only."""
+    console = Console()
+    for _ in range(2):
+        with console.guard("a.fits") as codes:
+            warnings.warn("it is old", psfmatch.PsfMatchWarning, stacklevel=1)
+            warnings.warn("not ours", UserWarning, stacklevel=1)
+            raise psfmatch.InputError("a.fits: cannot\n  be read")
+    assert (codes, console.warnings) == ([2], ["a.fits: it is old"])
+    with console.guard("b.fits") as codes:
+        raise psfmatch.MatchError("no kernel", None)
+    assert codes == [1]
+    assert [one["message"] for one in console.errors] == ["a.fits: cannot be read"] * 2 + ["b.fits: no kernel"]
+    loud = Console(verbose=True, traceback=True)
+    with loud.guard():
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+        raise PermissionError(13, "Permission denied")
+    assert loud.warnings == ["not ours"]
+    assert [one["message"] for one in loud.errors] == ["Permission denied"]
+    assert "Traceback (most recent call last)" in capsys.readouterr().err

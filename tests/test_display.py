@@ -18,6 +18,7 @@ from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.display import DS9, DebugSettings, Files, Screen, Window, load_debug, screen_for, show
 from psfmatch.display import screens as screens_module
+from psfmatch.display.frames import frames
 
 FRAME = demo_data() / FRAMES["S1"][0]
 # as in the documentation of Rubin's ModelPsfMatchTask
@@ -210,7 +211,9 @@ def test_ds9_through_a_samp_hub(tmp_path, monkeypatch):
 
         def answer(private_key, sender, message_id, mtype, parameters, extra):
             received.append(parameters["cmd"])
-            other.reply(message_id, {"samp.status": "samp.ok", "samp.result": {}})
+            refused = {"samp.status": "samp.error", "samp.error": {"samp.errortxt": "no such command"}}
+            good = {"samp.status": "samp.ok", "samp.result": {}}
+            other.reply(message_id, refused if parameters["cmd"] == "frme 4" else good)
 
         other.bind_receive_call("ds9.set", answer)
         screen = screen_for(True, tmp_path)
@@ -218,8 +221,11 @@ def test_ds9_through_a_samp_hub(tmp_path, monkeypatch):
         screen.command("frame 4")
         screen.command("zoom to fit")
         assert received == ["frame 4", "zoom to fit"]
-        screen.done()
-        assert not screen.command.client.is_connected
+        with pytest.raises(InputError, match="DS9 does not take 'frme 4': no such command"):
+            screen.command("frme 4")
+        for _ in range(2):  # what has left the hub does not leave it again
+            screen.done()
+            assert not screen.command.client.is_connected
     finally:
         for client in (other,):
             if client.is_connected:
@@ -237,8 +243,51 @@ def test_ds9_through_xpa(tmp_path, monkeypatch):
     command = screens_module.xpa_command()
     command("mask transparency 30")
     assert (tmp_path / "log").read_text() == "-p ds9 mask transparency 30\n"
+    (tmp_path / "xpaset").write_text("#!/bin/sh\necho 'XPA$ERROR: unknown command' >&2\nexit 1\n")
+    with pytest.raises(InputError, match=r"DS9 does not take 'frme 4': XPA\$ERROR: unknown command"):
+        command("frme 4")
     (tmp_path / "xpaaccess").write_text("#!/bin/sh\necho no\n")
     assert screens_module.xpa_command() is None
+
+
+def test_where_nothing_can_be_shown_files_are_written(debug_py, tmp_path, monkeypatch):
+    """Neither of the SAMP clients is installed, and matplotlib draws without a screen: a display makes no window."""
+    assert screen_for("files", tmp_path) == Files(tmp_path)
+    for name in ("pyvo", "pyvo.samp", "astropy.samp"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert screens_module.samp_command() is None
+    monkeypatch.setenv("DISPLAY", ":9")
+    assert not screens_module.has_window()  # the backend is Agg
+    assert screen_for(True, tmp_path) == Files(tmp_path)
+    with pytest.raises(InputError, match=r"display = .window. in debug\.py, but there is no screen"):
+        screen_for("window")
+
+
+def test_a_window_without_frames_does_not_wait():
+    waited = []
+
+    class Manager:
+        @classmethod
+        def start_main_loop(cls):
+            waited.append(cls)
+
+    Window().done()
+    assert waited == []
+    Window([Manager()]).done()
+    assert waited == [Manager]
+
+
+@pytest.mark.parametrize(
+    ("variable", "titles"),
+    [
+        ("displaySpatialCells", TITLES[:1]), ("displayCandidates", TITLES[1:4]), ("displayKernelBasis", TITLES[4:5]),
+        ("displayKernelMosaic", TITLES[5:6]), ("plotKernelSpatialModel", TITLES[6:7]),
+        ("plotKernelCoefficients", TITLES[7:]),
+    ],
+)  # fmt: skip
+def test_each_variable_asks_for_its_own_frames(matched, variable, titles):
+    asked = DebugSettings(display=True, **{variable: True})
+    assert tuple(f.title.replace(" ", "-") for f in frames(asked, matched, None, None)) == titles
 
 
 def test_a_window_for_every_frame(debug_py, matched, monkeypatch):

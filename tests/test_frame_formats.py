@@ -9,8 +9,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS
 
+import psf_files
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
-from psfmatch.io import MaskConvention, exposures_in, frame_formats, read_exposure
+from psfmatch.io import MaskConvention, exposures_in, frame_formats, read_exposure, read_psf
 from psfmatch.io.exposures import files_of_exposure
 from psfmatch.io.frame_formats import FrameSource
 
@@ -380,3 +381,47 @@ def test_a_table_on_the_command_line(tmp_path):
     result = CliRunner().invoke(main, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     assert read_exposure(out).mask.any_of("GHOST")[11, 8]
+
+
+# ---- frames in which something is missing or changed
+
+
+def test_an_sdss_frame_that_is_cut_off_or_changed_says_so(tmp_path):
+    with fits.open(sdss(tmp_path / "frame.fits")) as hdus:
+        hdus[:2].writeto(tmp_path / "cut.fits")
+        hdus[1] = fits.ImageHDU(CALIBRATION[:9])
+        hdus.writeto(tmp_path / "small.fits")
+    with pytest.raises(FormatError, match=r"cut\.fits: has no calibration and sky behind its image; it is a FITS file"):
+        read_exposure(tmp_path / "cut.fits", format="sdss")
+    with pytest.raises(FormatError, match=r"small\.fits: calibration or sky are smaller than the image of 17 x 23 px"):
+        read_exposure(tmp_path / "small.fits")
+
+
+def test_the_psf_of_an_sdss_frame_lies_beside_it(tmp_path):
+    """The psField of its run, camera column and field, in the frame's band."""
+    name = psf_files.sdss_file(tmp_path / "psField-001000-1-0042.fit")
+    exposure = read_exposure(sdss(tmp_path / "frame-r-001000-1-0042.fits"))
+    np.testing.assert_array_equal(exposure.psf.stamps(x=9.0, y=8.0), read_psf(name).stamps(x=9.0, y=8.0))
+    assert read_exposure(sdss(tmp_path / "frame-r-001000-1-0043.fits")).psf is None
+
+
+def test_a_casu_image_of_nothing_has_a_noise_of_one(tmp_path):
+    image = fits.ImageHDU(np.full(SHAPE, np.nan, "f4"), fits.Header({"CASUVERS": "vista 1.3"}))
+    save(tmp_path / "tile_conf.fit", fits.ImageHDU(np.full(SHAPE, 50, "i2")))
+    np.testing.assert_allclose(read_exposure(save(tmp_path / "tile.fit", image)).variance, 2.0)
+
+
+def test_a_format_that_a_file_is_not_of_is_refused(tmp_path):
+    """An uncertainty of a kind that nobody knows, and files of other formats than the one that was asked for."""
+    unknown = fits.ImageHDU(WEIGHT, fits.Header({"UTYPE": "Relative"}), name="UNCERT")
+    fits.HDUList([fits.PrimaryHDU(PIXELS), unknown]).writeto(tmp_path / "u.fits")
+    with pytest.raises(FormatError, match=r"u\.fits: UNCERT of type Relative; only .*VarianceUncertainty"):
+        read_exposure(tmp_path / "u.fits")
+    np.save(tmp_path / "a.npy", PIXELS)
+    with pytest.raises(FormatError, match=r"a\.npy: is a NumPy array, where a FITS file is expected"):
+        read_exposure(tmp_path / "a.npy", format="legacypipe")
+    bits = np.zeros(SHAPE, "i2")
+    fits.HDUList([fits.PrimaryHDU(PIXELS, fits.Header({"BRICK": "0001m002"}))]).writeto(tmp_path / "own.fits")
+    fits.PrimaryHDU(bits).writeto(tmp_path / "own-maskbits.fits")
+    exposure = read_exposure(tmp_path / "own.fits", format="legacypipe")  # of another name: nothing lies beside it
+    assert (exposure.unit, exposure.variance, exposure.mask.array.any()) == (None, None, False)

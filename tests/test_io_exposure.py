@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS, DistortionLookupTable
 
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
+from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
-from psfmatch.io import read_exposure
+from psfmatch.io import exposures_in, read_exposure, write_exposure
+from psfmatch.io.exposures import _check_image
+from psfmatch.io.frame_formats.base import Plane
 from psfmatch.psf import BasisPSF, GaussianPSF
 
 DECAM = Path(__file__).parent / "data" / "decam"
@@ -325,3 +329,74 @@ def test_an_hcompress_tile_of_another_size_is_refused(tmp_path):
     path.write_bytes(content.replace(b"\xdd\x99" + size, b"\xdd\x99" + size[:3] + b"\xff" + size[4:]))
     with pytest.raises(FormatError, match=r"packed.fits: tile 0 of a compressed image is damaged"):
         read_exposure(path, format="plain")
+
+
+def test_a_companion_by_number_where_names_say_nothing(tmp_path):
+    """Of several images without names in each of two files, those of one number belong together."""
+    planes = [np.full((9, 11), float(k), np.float32) for k in range(1, 4)]
+    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, planes)]).writeto(tmp_path / "a.fits")
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(10 * p) for p in planes)]).writeto(tmp_path / "v.fits")
+    exposure = read_exposure(f"{tmp_path}/a.fits[2]", variance=tmp_path / "v.fits")
+    assert (exposure.image[3, 4], exposure.variance[3, 4]) == (2.0, 20.0)
+    chosen = read_exposure(f"{tmp_path}/a.fits[2]", variance=f"{tmp_path}/v.fits[3]")
+    assert chosen.variance[3, 4] == 30.0
+
+
+def test_cards_and_world_coordinates_that_cannot_be_kept(tmp_path):
+    """A card that breaks the standard costs itself; a distortion table is not written, and it is said."""
+    fits.PrimaryHDU(np.ones((9, 11)), fits.Header({"FIRST": 1, "GAIN": 2.5})).writeto(tmp_path / "a.fits")
+    content = (
+        (tmp_path / "a.fits").read_bytes().replace(b"FIRST   =                    1", b"FI ST   = (1, x" + b" " * 15)
+    )
+    (tmp_path / "b.fits").write_bytes(content)
+    assert read_exposure(tmp_path / "b.fits").meta == {"GAIN": 2.5}
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (30.0, -20.0), (-1e-4, 1e-4)
+    wcs.cpdis1 = DistortionLookupTable(np.zeros((3, 4), np.float32), (1, 1), (1, 1), (4, 3))
+    with pytest.warns(PsfMatchWarning, match="the WCS has distortion tables, which are not written"):
+        write_exposure(Exposure(np.ones((9, 11)), wcs=wcs), tmp_path / "c.fits")
+    again = read_exposure(tmp_path / "c.fits").wcs
+    assert again.cpdis1 is None
+    np.testing.assert_allclose(again.wcs.crval, (30.0, -20.0))
+
+
+def test_a_cube_is_no_image(tmp_path):
+    fits.PrimaryHDU(np.ones((3, 9, 11))).writeto(tmp_path / "cube.fits")
+    with pytest.raises(FormatError, match=r"cube\.fits"):
+        read_exposure(tmp_path / "cube.fits")
+
+
+def test_planes_of_no_numbers_and_files_of_no_image_are_refused(tmp_path):
+    """Complex numbers in the image or its variance, a companion that is a table, and an ASDF file's one exposure."""
+    complex_, real = PIXELS.astype("c8"), tmp_path / "r.fits"
+    fits.PrimaryHDU(PIXELS).writeto(real)
+    fits.BinTableHDU.from_columns([fits.Column("x", "D", array=[1.0])]).writeto(tmp_path / "t.fits")
+    with pytest.raises(FormatError, match=r"t\.fits: holds no two-dimensional image"):
+        read_exposure(real, variance=tmp_path / "t.fits")
+    with pytest.raises(InputError, match="the image is of dtype complex64; give real numbers"):
+        _check_image(Plane(complex_, fits.Header(), real), [])
+    with pytest.raises(FormatError, match=r"the image has the shape \(2, 23, 17\); give one of two axes"):
+        _check_image(Plane(np.stack([PIXELS, PIXELS]), fits.Header(), real), [])
+    (tmp_path / "a.asdf").write_bytes(b"#ASDF 1.0.0\n")
+    assert exposures_in(tmp_path / "a.asdf") == [str(tmp_path / "a.asdf")]
+    assert exposures_in(f"{real}[0]") == [f"{real}[0]"]
+
+
+def test_more_planes_than_a_mask_has_room_for_make_it_wider():
+    """No flag is lost, and each has a bit of its own."""
+    flags = np.zeros(SHAPE, np.int8)
+    flags[3, 4], flags[5, 6] = 1, 1 << 6
+    mask = Mask(flags, {"ONE": 0, "LAST": 6})
+    wide = mask.with_planes(tuple(f"P{k}" for k in range(9)))
+    assert wide.array.dtype.itemsize > mask.array.dtype.itemsize
+    assert len(set(wide.planes.values())) == 11
+    for name in ("ONE", "LAST"):
+        np.testing.assert_array_equal(wide.any_of(name), mask.any_of(name))
+    assert not wide.any_of(*(f"P{k}" for k in range(9))).any()
+    assert mask.with_planes(("ONE",)).array.dtype == np.int8
+
+
+def test_an_exposure_without_a_psf_as_ccddata():
+    data = Exposure(PIXELS, variance=VARIANCE, unit="adu").to_ccddata()
+    assert data.psf is None
+    np.testing.assert_array_equal(data.uncertainty.array, VARIANCE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from lsst_files import CONTEXT, CUBE, archive, blob, kernel, lanczos5, point, psfex, save
+from lsst_files import CONTEXT, CUBE, archive, blob, kernel, lanczos5, lsst_images_file, point, psfex, save
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
@@ -139,6 +139,68 @@ def test_what_an_archive_holds_never_costs_the_pixels(tmp_path, name):
     assert read_exposure(path, psf="gaussian:fwhm=3").psf == GaussianPSF(fwhm=3.0)
 
 
+# ---- archives in which one thing is wrong
+
+
+def kernel_psf(*parts):
+    return archive((1, "KernelPsf", [[("kernel", "J", 2), *point("averagePosition", 5.0, 6.0, "D")]]), *parts)
+
+
+def test_a_kernel_psf_of_a_fixed_image_or_fixed_weights(tmp_path):
+    one, two = blob((17, 13), 2.0, 3.0), blob((17, 13), 3.0, 2.0, 1.0)
+    alone = read_psf(save(tmp_path / "a.fits", *kernel_psf(kernel(one, 2))))
+    np.testing.assert_allclose(alone.stamps(x=4, y=9)[0], one / one.sum(), atol=1e-15)
+    linear = [*point("dimensions", 13, 17), ("amplitudes", "2D", [0.7, 0.2]), ("components", "2J", [3, 4])]
+    parts = (2, "LinearCombinationKernel", [linear]), kernel(one, 3), kernel(two, 4)
+    both = 0.7 * one + 0.2 * two
+    summed = read_psf(save(tmp_path / "b.fits", *kernel_psf(*parts)))
+    np.testing.assert_allclose(summed.stamps(x=4, y=9)[0], both / both.sum(), atol=1e-15)
+
+
+def off_centre(image, at):
+    identity, name, ((*dimensions, _, _, pixels),) = kernel(image, 2)
+    return identity, name, [[*dimensions, *point("center", *at), pixels]]
+
+
+def varying(kind, terms):
+    linear = [*point("dimensions", 13, 17), ("spatialfunctions", "1J", [4]), ("components", "1J", [3])]
+    function = [("coefficients", f"{terms}D", np.ones(terms))]
+    return (2, "LinearCombinationKernel", [linear]), kernel(blob((17, 13), 2.0, 3.0), 3), (4, kind, [function])
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ([(2, "AnalyticKernel", [[*point("dimensions", 7, 9), *point("center", 3, 4)]])], "KernelPsf of a AnalyticK"),
+        ([off_centre(blob((17, 13), 2.0, 3.0), (6, 7))], r"centre at \(6, 7\), not in its middle; pad it"),
+        (varying("SplineFunction2D", 3), "varies as a SplineFunction2 of 3 terms"),
+        (varying("PolynomialFunction2D", 4), "varies as a PolynomialFunction2 of 4 terms"),
+        ([], r"the archive has no object 2 \(it has \[1\]\)"),
+        ([(2, "FixedKernel", [[*point("center", 3, 4)]])], "the archive's table has no column 'dimensions'"),
+    ],
+)
+def test_an_archive_that_cannot_be_read_names_what_is_wrong(tmp_path, parts, says):
+    path = save(tmp_path / "k.fits", *kernel_psf(*parts))
+    with pytest.raises(FormatError, match=rf"k\.fits: .*{says}"):
+        read_psf(path)
+
+
+def test_an_archive_that_is_cut_off(tmp_path):
+    hdus = kernel_psf(kernel(blob((17, 13), 2.0, 3.0), 2))
+    with pytest.raises(FormatError, match=r"k\.fits: the archive's table 3 is missing; the file is cut off or changed"):
+        read_psf(save(tmp_path / "k.fits", *hdus[:-1]))
+
+
+def test_an_exposure_without_what_its_header_announces(tmp_path):
+    """A PSF that is not in the index, and a calibration of an unknown kind: the pixels are there, without either."""
+    ids = {"HIERARCH ARCHIVE_ID_PSF": 5, "HIERARCH ARCHIVE_ID_PHOTOCALIB": 3}
+    path = calexp(tmp_path / "a.fits", (3, "PhotoCalib", [[("field", "J", 0)]]), ids=ids)
+    exposure = read_exposure(path)
+    assert (exposure.psf, exposure.unit, exposure.meta) == (None, None, {})
+    with pytest.raises(FormatError, match=r"a\.fits: the exposure in it has no PSF; it is a FITS file \(HDUs: 0"):
+        read_psf(path)
+
+
 # ---- lsst.images
 
 
@@ -229,12 +291,83 @@ def test_a_mask_of_more_planes_than_one_array_holds(tmp_path):
             {"schema_url": "https://images.lsst.io/schemas/psfex_psf-1.0.0", "context": {"source": "fits:X"}},
             "points to 'fits:X'",
         ),
+        ({"schema_url": "https://images.lsst.io/schemas/psfex_psf-1.0.0", "context": 5}, "no array where one is exp"),
+        (
+            {"schema_url": "https://images.lsst.io/schemas/psfex_psf-1.0.0", "context": {"data": 1, "datatype": "U3"}},
+            "an array of <U3 in its JSON, where numbers are expected",
+        ),
     ],
 )
 def test_a_psf_that_cannot_be_read_costs_the_psf_only(tmp_path, node, says):
     path = fits_image(tmp_path / "a.fits", {"psf": node}, [(np.zeros(SHAPE, "i4"), ["BAD"])])
     with pytest.warns(PsfMatchWarning, match=rf"a\.fits: .*{says}.*read without its PSF"):
         np.testing.assert_array_equal(read_exposure(path).image, PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: p["structs"]["piff"].update(type="Sum"), "a Piff model of type Sum on a WCS of type pixel_scale"),
+        (lambda p: p["objects"]["piff"]["wcs"]["wcs"].update(wcs_type="tan"), "of type Simple on a WCS of type tan"),
+        (
+            lambda p: p["objects"]["piff"]["structs"]["model"].update(fit_flux=True),
+            "PixelGrid has its flux fitted",
+        ),
+        (lambda p: solution(p)["columns"][0].update(name="z"), "has a table without the column 'q'"),
+    ],
+)
+def test_a_piff_psf_that_cannot_be_drawn_says_why(tmp_path, change, says):
+    path = lsst_images_file(tmp_path / "p.json")
+    tree = json.loads(path.read_text())
+    change(tree["piff"])
+    path.write_text(json.dumps(tree))
+    with pytest.raises(FormatError, match=rf"p\.json: .*{says}"):
+        read_psf(path)
+
+
+def solution(piff):
+    return piff["objects"]["piff"]["objects"]["interp"]["tables"]["solution"]["table"]
+
+
+def test_a_column_may_lie_in_a_table_of_the_file(tmp_path):
+    """The same PSF, its coefficients in the JSON or in a binary table beside it."""
+    path = lsst_images_file(tmp_path / "p.json")
+    tree = json.loads(path.read_text())
+    column = solution(tree["piff"])["columns"][0]
+    q = np.array(column["data"]["data"])
+    column["data"] = {"source": "fits:SOLUTION", "shape": q.shape[1:]}
+    inside = fits_image(tmp_path / "a.fits", {"psf": tree}, [(np.zeros(SHAPE, "i4"), ["BAD"])])
+    with fits.open(inside) as hdus:
+        table = fits.Column("q", f"{q[0].size}D", array=q.reshape(1, -1))
+        hdus.append(fits.BinTableHDU.from_columns([table], name="SOLUTION"))
+        hdus.writeto(tmp_path / "b.fits")
+    np.testing.assert_array_equal(read_psf(tmp_path / "b.fits").stamps(x=900, y=70), read_psf(path).stamps(x=900, y=70))
+
+
+def test_trees_without_what_is_wanted_say_so(tmp_path):
+    """No PSF, no image, no tree at all, and a mask of more planes than can be held; an image alone is enough."""
+    flat = [(np.zeros(SHAPE, "i4"), ["BAD"])]
+    with pytest.raises(FormatError, match=r"a\.fits: the masked_image in it has no PSF"):
+        read_psf(
+            fits_image(tmp_path / "a.fits", {"schema_url": "https://images.lsst.io/schemas/masked_image-1.0"}, flat)
+        )
+    with pytest.raises(FormatError, match=r"b\.fits: is JSON, but no tree of lsst\.images"):
+        read_exposure(fits_image(tmp_path / "b.fits", [1, 2], flat))
+    schema = {"schema_version": "1.0.0", "schema_url": "https://images.lsst.io/schemas/gaussian_psf-1.0.0"}
+    (tmp_path / "c.json").write_text(json.dumps(schema))
+    with pytest.raises(FormatError, match=r"c\.json: is a gaussian_psf of lsst\.images, which has no image, mask and"):
+        read_exposure(tmp_path / "c.json")
+    names = [f"P{k}" for k in range(64)]
+    node = {"data": [{"source": "fits:MASK"}, {"source": "fits:MASK,2"}, {"source": "fits:MASK,3"}]}
+    parts = [(np.zeros(SHAPE, "i4"), names[k : k + 31]) for k in (0, 31, 62)]
+    with pytest.raises(FormatError, match=r"d\.fits: has 64 mask planes; at most 63 can be held"):
+        read_exposure(fits_image(tmp_path / "d.fits", {"mask": node}, parts))
+    image = {"data": {"data": PIXELS.tolist(), "datatype": "float32", "unit": "nJy"}, "yx0": [-3, 7]}
+    (tmp_path / "e.json").write_text(json.dumps({**schema, "schema_url": "", "image": image}))
+    exposure = read_exposure(tmp_path / "e.json")
+    np.testing.assert_array_equal(exposure.image, PIXELS)
+    assert (exposure.variance, exposure.unit, exposure.box) == (None, "nJy", Box.from_shape(SHAPE, y0=-3, x0=7))
+    assert not exposure.mask.array.any()
 
 
 def test_a_psfex_psf_of_lsst_images_is_that_of_afw(tmp_path):

@@ -26,7 +26,9 @@ from psfmatch.io import (
     write_exposure,
     write_kernel,
     write_matched,
+    write_psf,
 )
+from psfmatch.io.files import atomic_output, reserve
 from psfmatch.kernel import MatchingKernel
 from psfmatch.match import read_matched
 from psfmatch.psf import BasisPSF, FunctionPSF, ImagePSF, MoffatPSF
@@ -328,3 +330,39 @@ def test_files_without_cells(tmp_path):
         hdus.writeto(tmp_path / "early.fits", checksum=True)
     with pytest.raises(FormatError, match="to be matched again"):
         read_matched(tmp_path / "early.fits")
+
+
+def test_a_place_on_the_disk_is_taken_on_any_system(tmp_path, monkeypatch):
+    """Where the system cannot reserve it, zeros are written: the file is as long."""
+    for name in ("first", "second"):
+        with open(tmp_path / name, "wb") as out:
+            reserve(out, (1 << 20) + 17)
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    first, second = ((tmp_path / name).read_bytes() for name in ("first", "second"))
+    assert first == second == bytes((1 << 20) + 17)
+
+
+def failing(path, error):
+    with atomic_output(path, overwrite=False) as out:
+        out.write(b"begun")
+        raise error
+
+
+def test_an_error_of_another_file_is_not_called_one_of_writing(tmp_path):
+    """What fails while a file is written, but elsewhere, is said as it is; and the file is not there."""
+    path = tmp_path / "out.fits"
+    for error in (FileNotFoundError(2, "No such file", "input.fits"), OSError("a sentence of its own")):
+        with pytest.raises(OSError, match=error.strerror or "a sentence of its own") as caught:
+            failing(path, error)
+        assert caught.value is error
+    with pytest.raises(OSError, match=r"cannot write it \(No space left\); nothing was written") as caught:
+        failing(path, OSError(28, "No space left"))
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_no_file_holds_is_refused(tmp_path):
+    psf = FunctionPSF(lambda x, y: np.ones((5, 7)) / 35, shape=(5, 7))
+    with pytest.raises(InputError, match="a PSF of type FunctionPSF cannot be stored; give stamps, or basis stamps"):
+        write_psf(psf, tmp_path / "p.fits")
+    assert list(tmp_path.iterdir()) == []

@@ -20,8 +20,14 @@ from lsst.images.serialization import read_archive, write_archive
 from lsst.pipe.base import PipelineTask, Struct, Task
 
 import psfmatch
-from psfmatch import Box, GridPSF, InputError, MoffatPSF, PSFError
-from psfmatch.io.lsst_images import from_lsst_images, psf_to_lsst_images, to_masked_image, to_visit_image
+from psfmatch import Box, GaussianPSF, GridPSF, InputError, MoffatPSF, PSFError
+from psfmatch.io.lsst_images import (
+    from_lsst_images,
+    psf_from_lsst_images,
+    psf_to_lsst_images,
+    to_masked_image,
+    to_visit_image,
+)
 from psfmatch.lsst import (
     GaussianPsfFactory,
     KernelPsf,
@@ -278,3 +284,27 @@ def test_a_psf_that_cannot_be_read(real):
     with pytest.raises(PSFError, match="could not be read: no reader"):
         from_lsst_images(broken)
     assert from_lsst_images(broken, psf=lopsided()).psf.shape == (33, 33)
+
+
+def test_a_gaussian_stays_one_both_ways(visits):
+    """Ours as Rubin's, read again; what was Rubin's is handed back as it is; and without a PSF there is no visit."""
+    gaussian = psf_to_lsst_images(GaussianPSF(fwhm=4.4, size=21, sampling="center"), BOX)
+    assert (gaussian.sigma, gaussian.kernel_bbox.x.size) == (pytest.approx(4.4 / 2.3548200450309493), 21)
+    back = psf_from_lsst_images(gaussian)
+    assert (back.fwhm, back.shape, back.sampling) == (pytest.approx(4.4), (21, 21), "center")
+    rubins = psf_from_lsst_images(visits[11].psf)
+    assert psf_to_lsst_images(rubins, BOX) is visits[11].psf
+    with pytest.raises(InputError, match="the exposure has no PSF model, and a visit image needs one"):
+        to_visit_image(from_lsst_images(visits[11]).replace(psf=None), visits[11])
+
+
+def test_the_stamp_of_a_gaussian_is_kept_within_its_limits():
+    """By the FWHM, but not below the least nor above the largest; or as it is set."""
+    factory = GaussianPsfFactory()
+    factory.minSize, factory.maxSize = 9, 15
+    assert [factory.computeSizeAndSigma(fwhm)[0] for fwhm in (1.0, 4.0, 9.0)] == [9, 13, 15]
+    factory.minSize = factory.maxSize = None
+    assert [factory.computeSizeAndSigma(fwhm)[0] for fwhm in (1.0, 9.0)] == [3, 27]
+    factory.size = 41
+    size, sigma = factory.computeSizeAndSigma(9.0)
+    assert (size, sigma) == (41, pytest.approx(9.0 / 2.3548200450309493))

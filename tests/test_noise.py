@@ -305,3 +305,19 @@ def test_what_does_not_fit_is_refused():
         aperture_stamps(x=1, y=2, radius=0.0)
     with pytest.raises(InputError, match="does not fit"):
         aperture_variance(np.ones((3, 4)), white, x=60, y=0, radius=2.0)
+
+
+def test_noise_that_cannot_be_is_refused():
+    box = Box.from_shape((30, 40))
+    white, spot = NoiseCorrelation.white(box), np.zeros((1, 3, 5))
+    spot[0, 1, 2] = 1.0
+    one = Field.constant([1.0], box)
+    with pytest.raises(InputError, match="noise: the basis has NaN or infinite pixels"):
+        NoiseCorrelation(np.where(spot > 0, spot, np.nan), one)
+    with pytest.raises(InputError, match="2 noise correlations do not fit 3 weights and 2 variances"):
+        NoiseCorrelation.combined([white, white], weights=np.ones(3), variances=np.ones(2))
+    for weights, variances in (([0.0, 1.0], [1.0, 0.0]), ([1.0, 1.0], [2.0, -1.0])):
+        with pytest.raises(InputError, match="one input at least must have both, and no variance be negative"):
+            NoiseCorrelation.combined([white, white], weights=weights, variances=variances)
+    with pytest.raises(InputError, match="an interpolation over 3 pixels: give an even number"):
+        white.warped(lambda *, x, y: (x, y), box, interpolation=lambda fraction: np.ones((fraction.size, 3)) / 3)

@@ -1,6 +1,8 @@
 """A PSF from the frame's own stars is the true one, on frames where the truth is known; and real frames."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.moments import adaptive_moments, fwhm
 from psfmatch.stars.compare import compared, tabulated
+from psfmatch.stars.empirical import HalfSplit, _problems
 from starfields import star_field
 
 SHAPE = (61, 61)
@@ -89,6 +92,27 @@ def test_poor_models_are_called_poor():
     assert len(made.problems) == len(caught)
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"model_error": 0.05}, "its stars differ from one another by 5%"),
+        ({"split": HalfSplit(-0.03, 0.004, 0.01, 0.01)}, r"halves .* disagree on the FWHM by -3.0% ± 0.4%"),
+        ({"split": HalfSplit(0.0, 0.001, 0.01, 0.03)}, "halves .* disagree on the encircled energy by 3.0%"),
+        ({"rejected": {"too close to another source": 99}}, "the field is crowded: 99 stars are too close"),
+        ({"rejected": {"bad, saturated or cut off": 98}}, "98 stars are bad, saturated or cut off, and "),
+        ({"fwhm": 1.9}, r"undersampled \(FWHM 1.90 px\)"),
+        ({"split": None}, None),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_said(varying, changed, says):
+    good = replace(varying[3], rejected={}, model_error=0.0, split=HalfSplit(0.0, 0.001, 0.01, 0.01))
+    assert _problems(good) == []
+    found = _problems(replace(good, **changed))
+    assert len(found) == (says is not None)
+    assert not found or re.search(says, found[0])
+    assert ("half of the stars" in str(replace(good, **changed))) == ("split" not in changed or says is not None)
+
+
 def test_no_stars_no_model():
     noise = np.random.default_rng(2).normal(5.0, 1.0, (90, 120))
     with pytest.raises(psfmatch.InputError, match="no star to make a PSF from"):
@@ -141,3 +165,16 @@ def test_real_frame_by_its_own_stars(tmp_path):
     with pytest.warns(psfmatch.PsfMatchWarning, match="stars only"):
         exposure = psfmatch.read_exposure(frame, psf="stars")
     assert fwhm(exposure.psf.stamps(x=120, y=40)[0]) == pytest.approx(image["psf_from_stars"]["fwhm"])
+
+
+def test_where_there_is_nothing_to_see_there_is_no_star():
+    """No usable pixel at all, and a few here and there."""
+    rng = np.random.default_rng(4)
+    image = rng.normal(0.0, 1.0, (260, 310)).astype("f4")
+    for kept in (0, 40):
+        bad = np.ones(image.shape, np.int32)
+        bad.flat[rng.choice(image.size, kept, replace=False)] = 0
+        exposure = psfmatch.Exposure(image, mask=psfmatch.Mask(bad, {"BAD": 0}), psf=psfmatch.GaussianPSF(fwhm=3.0))
+        with pytest.raises(psfmatch.InputError, match="no star to make a PSF from"):
+            psfmatch.psf_from_stars(exposure)
+        assert psfmatch.stars.find_stars(exposure) == []

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from click.testing import CliRunner
 
 import psfmatch
 from figures import faults, texts
-from psfmatch import AlardLupton, FreeForm, Frontier, GaussianPSF, InputError, MoffatPSF, NoiseCorrelation, plots
+from psfmatch import AlardLupton, Box, FreeForm, Frontier, GaussianPSF, InputError, MoffatPSF, NoiseCorrelation, plots
 from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.moments import ellipse
 from psfmatch.plots import PLOTS, Subject
 from psfmatch.plots.kernels import aperture_factors, size_words
 from psfmatch.plots.pairs import enclosed
+from psfmatch.plots.stars import star_pairs
 from psfmatch.plots.style import AFTER, BEFORE, SIGNED, TARGET
 
 FRAME = demo_data() / FRAMES["S1"][0]
@@ -47,8 +49,6 @@ def classical(before):
     found = psfmatch.match(before, "moffat:fwhm=4.9,beta=3.5", solver=solver)
     cells, notes = found.solution.cells, dict(found.solution.statistics)
     notes["used"] = np.arange(len(cells)) != 3
-    from dataclasses import replace
-
     cells = replace(cells, skipped=((12.0, 40.0, "no PSF here"),))
     return replace(found, solution=replace(found.solution, cells=cells, statistics=notes))
 
@@ -276,6 +276,51 @@ def test_verb_says_what_is_wrong(arguments, words, file, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_all_leaves_out_what_needs_the_image(file, tmp_path, monkeypatch):
+    """Into a folder that is made, by names; stars only with the image that was matched."""
+    monkeypatch.setattr(plots, "PLOTS", {name: PLOTS[name] for name in ("cells", "stars")})
+    words = ["plot", "all", str(file), "-o", f"{tmp_path}/new/", "--dpi", "40"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["s1-cells.png"]
+    assert "no stars without the image that was matched (--before)" in done.stderr
+    done = CliRunner().invoke(main, [*words, "--overwrite", "--before", str(FRAME)])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["s1-cells.png", "s1-stars.png"]
+
+
+def test_where_several_figures_go(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / file.name
+    twin.write_bytes(file.read_bytes())
+    for words, says in (
+        (["cells", str(file), str(twin), "-o", "x.png"], "-o x.png is one file for 2 figures: give a folder"),
+        (["cells", str(file), str(twin)], "two of the files have the same name: draw them one by one"),
+    ):
+        done = CliRunner().invoke(main, ["plot", *words])
+        assert done.exit_code == 2
+        assert says in done.stderr
+    done = CliRunner().invoke(main, ["plot", "cells", str(file), "--dpi", "40"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "s1-cells.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = CliRunner().invoke(main, ["plot", "cells", str(file), "-o", "y.png"])
+    assert done.exit_code == 2
+    assert 'figures need matplotlib: pip install "psfmatch[plots]"' in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("verb", [["check", "FILE"], ["inspect", "moffat:fwhm=5,beta=3.5"]])
+def test_a_picture_that_could_not_be_written_is_refused_first(verb, file, tmp_path):
+    (tmp_path / "there.png").write_bytes(b"mine")
+    words = [str(file) if word == "FILE" else word for word in verb]
+    for name, says in (("a.fits", "the name must end in .png, .pdf, .svg"), ("there.png", "give --overwrite")):
+        done = CliRunner().invoke(main, [*words, "-o", str(tmp_path / name)])
+        assert done.exit_code == 2
+        assert says in " ".join(done.stderr.split())
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
+
+
 def test_every_plot_is_listed():
     lines = CliRunner().invoke(main, ["plot", "--list"]).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(PLOTS)
@@ -289,3 +334,29 @@ def test_noise_of_a_kernel_is_drawn_at_its_values(matched):
     np.testing.assert_allclose(line.get_ydata()[len(line.get_ydata()) // 2], 1.0)
     middle = rho.shape[0] // 2, rho.shape[1] // 2
     np.testing.assert_allclose(line.get_ydata()[len(line.get_ydata()) // 2 + 2], rho[middle[0], middle[1] + 2])
+
+
+def test_candidates_fill_the_grid_from_below(classical):
+    """Without the rejected one there is one place too many, at the end of the uppermost row."""
+    figure = plots.candidates(classical, "stamps", bad=False)
+    used = len(classical.solution.cells) - 1
+    shown = [ax for ax in figure.axes if ax.get_visible() and ax.get_title()]
+    hidden = [ax for ax in figure.axes if not ax.get_visible()]
+    assert len(shown) == used
+    assert "rejected" not in "".join(ax.get_title() for ax in shown)
+    columns = max(3, int(np.ceil(np.sqrt(used))))
+    assert len(hidden) == -used % columns > 0
+    places = [(ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for ax in hidden]
+    assert places == [(0, k) for k in range(columns - len(hidden), columns)]
+
+
+def test_stars_that_cannot_be_shown_are_missed(matched, before):
+    """Another frame, one of nothing but noise, and a match that has lost its PSF."""
+    other = before.cutout(Box.from_shape((100, 120), y0=before.box.y0, x0=before.box.x0))
+    with pytest.raises(InputError, match=r"the image before covers .* give the one it came from"):
+        star_pairs(other, matched)
+    noise = np.random.default_rng(3).normal(0.0, 1.0, before.shape).astype("f4")
+    with pytest.raises(InputError, match="no isolated, unsaturated star stands out of the matched image"):
+        star_pairs(before.replace(image=noise), matched)
+    with pytest.raises(InputError, match="the matched exposure has no PSF; give it the target"):
+        star_pairs(before, replace(matched, exposure=matched.exposure.replace(psf=None)))

@@ -203,3 +203,17 @@ def test_rows_and_columns_of_zeros_are_not_measured():
     wanted[:31, 7:] = True
     np.testing.assert_array_equal(measured, wanted)
     assert placed(truth(GaussianPSF(fwhm=3.5), (31, 27), (15.0, 13.0))).measured.all()
+
+
+def test_a_centre_that_does_not_settle_is_refused():
+    """In too few steps, among more darkness than light, and pushed over the border."""
+    y, x = np.mgrid[:21, :27].astype(float)
+    star = np.exp(-0.5 * (((x - 13.4) / 2.0) ** 2 + ((y - 9.8) / 2.6) ** 2))
+    hollow = np.full((21, 27), 0.3)
+    hollow[8:11, 12:15], hollow[9, 13] = -1.0, 1.0
+    pushed = np.where(x < 15, 0.0, 0.2)  # by what is dark beside it
+    pushed[9:12, :3], pushed[9:12, 3:6] = 1.0, -1.0
+    for stamp, options in ((star, {"iterations": 1}), (hollow, {}), (pushed, {})):
+        with pytest.raises(PSFError, match="the centroid of the PSF stamp does not settle; is there one source in it"):
+            measured_center(stamp, **options)
+    assert measured_center(star) == pytest.approx((9.8, 13.4), abs=1e-3)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from click.testing import CliRunner
 
 import psfmatch
@@ -212,3 +213,15 @@ def test_any_words_survive_the_table(tmp_path):
 def test_other_files_do_not_say(frame):
     with pytest.raises(FormatError, match=r"image\.fits: does not say how it came to be"):
         read_provenance(frame / "image.fits")
+
+
+def test_a_table_of_provenance_that_lacks_a_column_is_refused(tmp_path):
+    psfmatch.write_exposure(psfmatch.Exposure(np.ones((9, 11))), tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdus:
+        table = Table(hdus["PROVENANCE"].data)
+        name = table.colnames[-1]
+        table.remove_column(name)
+        hdus["PROVENANCE"] = fits.BinTableHDU(table, name="PROVENANCE")
+        hdus.writeto(tmp_path / "b.fits")
+    with pytest.raises(FormatError, match=rf"b\.fits: PROVENANCE lacks {name}"):
+        read_provenance(tmp_path / "b.fits")

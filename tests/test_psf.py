@@ -177,3 +177,16 @@ def test_bad_options_name_the_value(make, sentence):
 def test_models_pickle_copy_and_repr(psf):
     assert pickle.loads(pickle.dumps(psf)) == psf == copy.deepcopy(psf)
     assert eval(repr(psf), vars(psfmatch)) == psf
+
+
+def test_a_basis_or_a_profile_that_is_none_is_refused():
+    box = Box.from_shape((30, 40))
+    one, stamp = Field.constant([1.0], box), GaussianPSF(fwhm=3.0).stamps(x=0, y=0, shape=(9, 11))
+    with pytest.raises(PSFError, match="BasisPSF: the basis has NaN or infinite pixels"):
+        BasisPSF(np.where(stamp > 0.05, np.nan, stamp), one)
+    with pytest.raises(PSFError, match="has 1 x 9 px; give at least 3 x 3"):
+        ImagePSF(np.ones((9, 1)))
+    with pytest.raises(InputError, match=r"beta=2000000\.0: at most 1e\+06; take a Gaussian, which it comes to"):
+        MoffatPSF(fwhm=3.0, beta=2e6)
+    close = MoffatPSF(fwhm=3.0, beta=1e6).stamps(x=0, y=0, shape=(9, 11))  # it does come to it
+    np.testing.assert_allclose(close, stamp, atol=1e-6)

@@ -123,3 +123,21 @@ def test_what_is_no_psf_is_refused(thing):
 
 def test_arrays_are_stamps():
     assert isinstance(as_psf(psf_files.stamp().tolist()), ImagePSF)
+
+
+def test_objects_that_are_no_psf_say_why():
+    """A galaxy without light, a Piff model that depends on a colour, one that fails, and a ragged list."""
+    import piff
+
+    with pytest.raises(PSFError, match="a GalSim object of flux 0 is no PSF"):
+        as_psf(galsim.Gaussian(sigma=1.0, flux=0.0), pixel_scale=0.2)
+    with pytest.raises(InputError, match="an object of type list is no PSF"):
+        as_psf([[1.0, 2.0], [3.0]])
+    model = psf_files.piff_model("moffat")
+    model.interp = piff.BasisPolynomial(1, keys=("u", "colour"))
+    with pytest.raises(PSFError, match="the Piff model varies with colour, not with the position alone"):
+        as_psf(model)
+    broken = psf_files.piff_model("kolmogorov")
+    broken.interp.coeffs = broken.interp.coeffs[:1]  # its shear is lost
+    with pytest.raises(PSFError, match="the PSF cannot be evaluated at x=30, y=70: "):
+        as_psf(broken).stamps(x=30.0, y=70.0)

@@ -1,17 +1,20 @@
 """The PSF formats: choices, traps and refusals.  Against independent readers they are held in test_psf_page.py."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 import psf_files
 from psf_comparisons import PLACES, evaluated
 from psfmatch.errors import FormatError, PSFError, PsfMatchWarning
 from psfmatch.geometry import Box
 from psfmatch.io import PSFOptions, check_psf_format, psf_formats, read_psf
-from psfmatch.models.sky import Polynomial, SkyGridPSF, SkyMap
+from psfmatch.models.oversampled import binned_pixels, effective_psf, pixel_samples
+from psfmatch.models.sky import Polynomial, SkyGridPSF, SkyMap, SkyProfilePSF
 from psfmatch.psf import MoffatPSF
 
 
@@ -141,24 +144,67 @@ def test_a_grid_on_the_pixels_themselves_is_its_samples():
     np.testing.assert_allclose(jacobian[0], np.eye(2), atol=1e-12)
 
 
-def test_files_that_lie_are_refused(tmp_path):
-    def changed(path, name, **cards):
-        with fits.open(path) as hdus:
-            hdus[0].header.update(cards)
-            hdus.writeto(tmp_path / name)
-        return tmp_path / name
+def changed(path, target, index=0, **cards):
+    """A copy of a file in which cards are others (None: are not there)."""
+    with fits.open(path) as hdus:
+        for key, value in cards.items():
+            if value is None:
+                del hdus[index].header[key]
+            else:
+                hdus[index].header[key] = value
+        hdus.writeto(target)
+    return target
 
+
+def test_files_that_lie_are_refused(tmp_path):
     stdpsf, grid = psf_files.stdpsf_file(tmp_path / "s.fits"), psf_files.stpsf_grid_file(tmp_path / "g.fits")
-    for path, says in (
-        (changed(stdpsf, "a.fits", NXPSFS=5), r"6 PSFs do not fit the grid of 5 x 3"),
-        (f"{stdpsf}[2]", r"PSFs of one detector; leave out \[2\]"),
-        (changed(grid, "b.fits", DET_YX4="somewhere"), "number 4 has no DET_YX card"),
-        (changed(grid, "c.fits", FOVPIXEL=33), "does not say its oversampling"),
-        (changed(grid, "d.fits", DET_YX4="(1.0, 2.0)"), "not all the nodes of one rectangular grid"),
+    single = psf_files.stpsf_file(tmp_path / "o.fits", detector=False)
+    psfex = psf_files.psfex_file(tmp_path / "p.psf", 2, 0.5, 25)
+    with fits.open(psfex) as hdus:
+        hdus[1].data["PSF_MASK"][0, 1, 3, 4] = np.nan
+        hdus.writeto(tmp_path / "nan.psf")
+    for path, format, says in (
+        (changed(stdpsf, tmp_path / "a.fits", NXPSFS=5), None, r"6 PSFs do not fit the grid of 5 x 3"),
+        (f"{stdpsf}[2]", None, r"PSFs of one detector; leave out \[2\]"),
+        (changed(stdpsf, tmp_path / "e.fits", NYPSFS=None), "stdpsf", "no STDPSF file; it is a FITS file"),
+        (changed(grid, tmp_path / "b.fits", DET_YX4="somewhere"), None, "number 4 has no DET_YX card"),
+        (changed(grid, tmp_path / "c.fits", FOVPIXEL=33), None, "does not say its oversampling"),
+        (changed(grid, tmp_path / "d.fits", DET_YX4="(1.0, 2.0)"), None, "not all the nodes of one rectangular grid"),
+        (single, "stpsf-grid", "no PSF grid of STPSF; it is a FITS file"),
+        (grid, "stpsf", "no PSF of STPSF named None; it is a FITS file"),
+        (
+            changed(single, tmp_path / "f.fits", DET_SAMP=0),
+            None,
+            "the extension OVERSAMP does not say its oversampling",
+        ),
+        (changed(psfex, tmp_path / "h.psf", 1, POLDEG1=-1), None, "PSFEx polynomial of degree -1"),
+        (tmp_path / "nan.psf", None, "the PSFEx model holds NaN or infinite samples"),
     ):
         with pytest.raises((FormatError, PSFError), match=says) as caught:
-            read_psf(path)
+            read_psf(path, format=format)
         assert Path(path).name.removesuffix("[2]") in str(caught.value)
+
+
+def test_a_psfex_model_that_varies_along_one_axis(tmp_path):
+    """The samples are the polynomial of the scaled y, wherever x is."""
+    path = psf_files.psfex_file(tmp_path / "two.psf", 3, 1.0, 25)  # ten slices, as degree 9 along one axis has
+    with fits.open(path) as hdus:
+        hdus[1].data["PSF_MASK"][0, 3:] *= 0.1
+        hdus[1].header.update(POLNAXIS=1, POLDEG1=9, POLNAME1="Y_IMAGE", POLZERO1=2100.0, POLSCAL1=4000.0)
+        cube = hdus[1].data["PSF_MASK"][0].astype(float)
+        hdus.writeto(tmp_path / "one.psf")
+    samples = np.polynomial.polynomial.polyval((700.0 + 1.0 - 2100.0) / 4000.0, cube)
+    stamps = read_psf(tmp_path / "one.psf").stamps(x=[0.0, 30.0, 1800.0, 4000.0], y=[700.0] * 4)
+    np.testing.assert_allclose(stamps, [samples / samples.sum()] * 4, atol=1e-13)
+
+
+def test_stdpsf_of_several_detectors_needs_photutils(tmp_path, monkeypatch):
+    hdu = fits.PrimaryHDU(np.ones((56, 9, 13), np.float32))
+    hdu.header["NXPSFS"], hdu.header["NYPSFS"] = 7, 8
+    hdu.writeto(tmp_path / "s.fits")
+    monkeypatch.setitem(sys.modules, "photutils.psf", None)
+    with pytest.raises(FormatError, match=r"photutils splits STDPSF files .*pip install 'psfmatch\[photutils\]'"):
+        read_psf(f"{tmp_path}/s.fits[2]")
 
 
 def test_sums_that_cannot_be_are_normalised_with_a_warning(tmp_path):
@@ -169,3 +215,150 @@ def test_sums_that_cannot_be_are_normalised_with_a_warning(tmp_path):
     with pytest.warns(PsfMatchWarning, match="sum 7"):
         psf = read_psf(tmp_path / "bright.fits")
     assert psf.stamps(x=300.0, y=200.0).sum() == pytest.approx(1.0)
+
+
+# ---- Piff files in which one thing is changed
+
+
+def with_columns(path, target, name, *, rows=None, **columns):
+    """A copy of a file in which a table has other columns (None: lacks them), or its first rows only."""
+    with fits.open(path) as hdus:
+        table = Table(hdus[name].data)[:rows]
+        for column, values in columns.items():
+            if values is None:
+                table.remove_column(column)
+            else:
+                table[column] = values
+        hdus[name] = fits.BinTableHDU(table, name=name)
+        hdus.writeto(target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "columns", "says"),
+    [
+        ("grid", "psf", {"type": ["Sum"]}, "PSF is of type Sum; .*allow_pickle=True"),
+        ("grid", "psf_stars", {"dudx": None}, "stars are without their places on the sky; .*allow_pickle=True"),
+        ("grid", "psf_model", {"fit_flux": [True]}, "PixelGrid has its flux fitted"),
+        ("grid", "psf_model", {"interp": ["Quintic()"]}, r"PixelGrid is interpolated by Quintic\(\)"),
+        ("grid", "psf_interp", {"type": ["GPInterp"]}, "interpolation is GPInterp"),
+        ("grid", "psf_interp", {"keys": [["u", "color"]]}, "BasisPolynomial is in u, color"),
+        ("grid", "psf_interp", {"max_order": ["all"]}, "BasisPolynomial has the cross terms all"),
+        ("grid", "psf_interp", {"order": [9]}, r"6 terms are too few for a polynomial of the orders \[9, 9\]"),
+        ("moffat", "psf_interp", {"poly_type": ["chebyshev"]}, "Polynomial is of the type chebyshev"),
+        ("moffat", "psf_model", {"trunc": [5.0]}, "model is a Moffat that is truncated"),
+        ("grid", "psf_stars", {"rows": 0}, "has no stars that say how the pixels lie on the sky"),
+        ("grid", "psf_stars", {"rows": 2}, "2 stars do not say how the pixels lie on the sky"),
+        ("grid", "psf_stars", {"dudx": np.linspace(0.1, 0.9, psf_files.STARS) ** 7}, "on the sky only within"),
+    ],
+)
+def test_a_piff_file_that_cannot_be_drawn_says_why(tmp_path, kind, table, columns, says):
+    path = psf_files.piff_file(tmp_path / "m.piff", kind)
+    with pytest.raises((FormatError, PSFError), match=rf"changed\.piff.*{says}"):
+        read_psf(with_columns(path, tmp_path / "changed.piff", table, **columns))
+
+
+def test_what_a_piff_file_may_lack(tmp_path, monkeypatch):
+    """The chips of its stars where it is of one chip, but no table; nor may piff itself lack for other models."""
+    path = psf_files.piff_file(tmp_path / "m.piff", "grid")
+    plain = with_columns(path, tmp_path / "plain.piff", "psf_stars", chipnum=None)
+    np.testing.assert_array_equal(read_psf(plain).stamps(x=90, y=70), read_psf(path).stamps(x=90, y=70))
+    with fits.open(path) as hdus:
+        del hdus["psf_model"]
+        hdus.writeto(tmp_path / "short.piff")
+    with pytest.raises(FormatError, match=r"short\.piff: the Piff file lacks its table psf_model; it is a FITS file"):
+        read_psf(tmp_path / "short.piff")
+    psf_files.piff_file(tmp_path / "k.piff", "kolmogorov")
+    monkeypatch.setitem(sys.modules, "piff", None)
+    with pytest.raises(FormatError, match=r"k\.piff: only piff can draw this model; pip install 'psfmatch\[piff\]'"):
+        read_psf(tmp_path / "k.piff", allow_pickle=True)
+
+
+def test_a_piff_grid_of_version_1_that_is_not_centred(tmp_path):
+    """Such a file leaves out the central sample alone, which the flux fixes; no first moment is taken to vanish."""
+    path = psf_files.piff_file(tmp_path / "m.piff", "grid")
+    with fits.open(path) as hdus:
+        q, step = hdus["psf_interp_solution"].data["q"][0].copy(), 0.3
+        q[:, 0] /= q[:, 0].sum() * step**2
+        q[:, 1:] -= q[:, 1:].mean(axis=0)  # only the constant term has flux
+        keep = np.arange(225) != 112
+        for rows, name in ((q, "whole"), (q[keep], "old")):
+            hdus["psf_interp_solution"] = fits.BinTableHDU(
+                np.rec.array([(rows,)], dtype=[("q", float, rows.shape)]), name="psf_interp_solution"
+            )
+            hdus.writeto(tmp_path / f"{name}.piff")
+    old, whole = (read_psf(tmp_path / f"{name}.piff").stamps(x=300.0, y=200.0) for name in ("old", "whole"))
+    np.testing.assert_allclose(old, whole, atol=1e-12)
+
+
+# ---- what the models themselves refuse
+
+
+def profile(coefficients, **options):
+    sky = SkyMap.identity(Box(0, 0, 30, 70))
+    return SkyProfilePSF(parameters=Polynomial(np.array(coefficients)[:, None], np.zeros((1, 2))), sky=sky, **options)
+
+
+def grid(samples, **options):
+    sky = SkyMap.identity(Box(0, 0, 30, 70))
+    parameters = Polynomial(np.reshape(samples, (-1, 1)), np.zeros((1, 2)))
+    return SkyGridPSF(parameters=parameters, sky=sky, **({"step": 1.0, "order": 3} | options))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: Polynomial(np.ones((2, 3)), np.zeros((2, 2))),
+            r"coefficients \(2, 3\) do not fit the powers of 2 terms",
+        ),
+        (lambda: Polynomial(np.ones((2, 1)), -np.ones((1, 2))), "do not fit the powers of 1 terms"),
+        (lambda: Polynomial(np.array([[1.0, np.nan]]), np.zeros((2, 2))), "the coefficients hold NaN"),
+        (lambda: grid(np.ones(10)), "10 samples are no square grid"),
+        (lambda: grid(np.ones(9), step=0.0), "a grid of step 0.0 and Lanczos order 3 is of no use"),
+        (lambda: grid(np.ones(9), order=0), "a grid of step 1.0 and Lanczos order 0 is of no use"),
+        (lambda: grid(np.arange(9.0) - 4).stamps(x=3, y=5), "x=3, y=5: its samples have the sum 0"),
+        (lambda: profile([2.0, 0.1]), "a profile of 2 parameters is not known"),
+        (lambda: profile([2.0, 0.1, 0.0], centered=False), "a profile of 3 parameters is not known"),
+        (lambda: profile([2.0, 0.1, 0.0], beta=1.0), "a Moffat of beta 1.0 has no finite flux"),
+        (
+            lambda: profile([2.0, 0.8, 0.7]).stamps(x=3, y=5, shape=(7, 9)),
+            r"x=3, y=5: its size is 2 and its shear \(0.8, 0.7\)",
+        ),
+        (lambda: profile([-2.0, 0.1, 0.0]).stamps(x=3, y=5, shape=(7, 9)), "x=3, y=5: its size is -2"),
+        (lambda: pixel_samples(np.ones((31, 8)), (4, 4)), "8 samples, 4 a pixel, about sample 3.5 make no stamp"),
+        (lambda: binned_pixels(np.ones((31, 11)), 4), "11 small pixels, 4 in a large one, make no stamp of 3 pixels"),
+        (lambda: effective_psf(np.full((1, 31, 33), np.nan), (4, 4), what="it"), "it holds NaN or infinite samples"),
+        (lambda: effective_psf(np.zeros((1, 31, 33)), (4, 4), what="it"), "it has the sum 0; it is no PSF"),
+        (lambda: effective_psf(np.ones((3, 31, 33)), (4, 4), what="it"), "it: 3 PSFs without positions"),
+    ],
+)
+def test_models_that_cannot_be_say_so(make, says):
+    with pytest.raises(PSFError, match=says):
+        make()
+
+
+def test_a_moffat_taken_at_the_pixels_centres():
+    """Round, on a plane that is only scaled: the density of the profile itself, off its centre."""
+    psf = profile([0.3, -0.4, 2.0, 0.0, 0.0], beta=3.0, centered=False, integrated=False)
+    stamp = psf.stamps(x=11.0, y=7.0, shape=(9, 13))[0]
+    core = 2.0 / np.sqrt(2.0 ** (1.0 / 2.0) - 1.0)  # half the light within 2 px
+    y, x = np.mgrid[:9, :13] - np.array([4, 6])[:, None, None]
+    r2 = (x - 0.3) ** 2 + (y + 0.4) ** 2
+    np.testing.assert_allclose(stamp, 2.0 / (np.pi * core**2) * (1.0 + r2 / core**2) ** -3.0, rtol=1e-9)
+
+
+def test_cubes_and_bands_that_are_not_there_are_named(tmp_path):
+    psf_files.cube_file(tmp_path / "cube.fits")
+    fits.PrimaryHDU(np.ones((9, 11))).writeto(tmp_path / "flat.fits")
+    with fits.open(psf_files.sdss_file(tmp_path / "psField.fit").removesuffix("[r]")) as hdus:
+        hdus[4].data["nrow_b"][1] = 9
+        hdus[:5].writeto(tmp_path / "short.fit")
+    for name, format, says in (
+        ("cube.fits[9:0]", "cube", "no cube of PSF stamps; it is a FITS file"),
+        ("flat.fits", "cube", "no cube of PSF stamps; it is a FITS file"),
+        ("short.fit[z]", None, "an SDSS psField file without a PSF of z"),
+        ("short.fit[i]", None, "nrow_b and ncol_b are not the sizes of a part of the coefficients c"),
+    ):
+        with pytest.raises(FormatError, match=says):
+            read_psf(f"{tmp_path}/{name}", format=format)

@@ -23,6 +23,7 @@ from psfmatch import (
     InputError,
     Mask,
     MatchError,
+    MatchingKernel,
     MoffatPSF,
     PSFError,
     PsfMatchWarning,
@@ -46,6 +47,7 @@ from psfmatch.cli import main
 from psfmatch.cli.demo import demo_data
 from psfmatch.inspection import inspect_psf
 from psfmatch.moments import fwhm
+from psfmatch.regions import alone
 from psfmatch.target import common_target
 
 BOX = Box(30, -20, 30 + 151, -20 + 190)
@@ -567,3 +569,24 @@ def test_what_asks_for_the_psf_anywhere_minds_the_gap():
     found = psfmatch.stars.find_stars(exposure)
     assert {(p.x, p.y) for p in found} <= set(STARS)
     assert len(found) >= 4
+
+
+def test_what_is_not_in_a_region_is_not_in_its_part():
+    """A region of two corners of a box that an exposure fills otherwise; and boxes that share no pixel."""
+    flags = np.zeros((40, 60), np.int32)
+    flags[:5, :7], flags[35:, 50:] = 1, 1
+    flags[10:20, 10:20] = 2
+    regions = Regions(flags)
+    middle = Exposure(np.ones((20, 30)), box=Box.from_shape((20, 30), y0=8, x0=15))
+    assert alone(middle, regions, 1) is None
+    part = alone(middle, regions, 2)
+    assert (part.box.y1, part.box.x1) == (20, 20)
+    assert np.isfinite(part.image).sum() == 10 * 5
+    assert not regions.within(Box.from_shape((5, 6), y0=100), 1).any()
+    with pytest.raises(InputError, match="no polygon was given"):
+        Regions.from_polygons([])
+    kernel = MatchingKernel(np.ones((1, 3, 5)) / 15, Field.constant([1.0], Box.from_shape((40, 60))))
+    both = RegionsKernel(regions, {1: kernel, 2: kernel})
+    again = pickle.loads(pickle.dumps(both))
+    assert (again.shape, again.box, list(again.kernels)) == ((3, 5), regions.box, [1, 2])
+    np.testing.assert_array_equal(again.stamps(x=15.0, y=12.0), both.stamps(x=15.0, y=12.0))

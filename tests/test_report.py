@@ -15,6 +15,7 @@ from psfmatch import AlardLupton, Fourier, GaussianPSF, NoiseCorrelation, Outcom
 from psfmatch.cli import main
 from psfmatch.cli.demo import FRAMES, demo_data
 from psfmatch.report import coadd_page, match_page, verdict
+from psfmatch.report.charts import field_map
 from psfmatch.report.meanings import ELSEWHERE, NOTES, number
 
 FRAME = demo_data() / FRAMES["S1"][0]
@@ -194,12 +195,86 @@ def test_verdict_follows_the_match(matched, before):
     assert any("12 of 16 candidates were rejected" in f.text for f in verdict(rejected).findings)
 
 
+@pytest.mark.parametrize(
+    ("advice", "cure"),
+    [
+        ("what was set by hand (size=7)", "Leave out what was set by hand, so that it is chosen: size=7."),
+        ("the frame, 181 px wide, allows no larger kernel", "Match a larger frame"),
+        ("frequencies would be amplified", "Take a broader target: it is sharper than the image"),
+        ("max_size keeps it from growing", "Allow a larger kernel: --set solver.max_size=99."),
+        ("the limit on noise gain keeps it", "Take a broader target, or allow more noise"),
+        ("", "Give larger or cleaner PSF stamps, or an analytic model of the PSF."),
+    ],
+)
+def test_the_cure_follows_what_limited_the_kernel(matched, advice, cure):
+    notes = {**matched.solution.statistics, "advice": advice, "by_hand": "size=7"}
+    off = replace(matched.quality, residual=0.2 + matched.quality.residual)
+    poor = replace(matched, quality=off, solution=replace(matched.solution, statistics=notes))
+    (found,) = (f for f in verdict(poor).findings if "in the root-mean-square sense" in f.text)
+    assert found.level == "bad"
+    assert f"Kernel size”: {cure}" in found.cure
+
+
+def test_a_verdict_names_what_was_lost(matched):
+    """Regions, positions and flux; and of frequencies that are amplified how many."""
+    lost = {"regions_lost": 2, "missing_flux_science": 0.034, "amplification": 1.7, "amplified_share": 0.021}
+    cells = replace(matched.solution.cells, skipped=((12.0, 40.0, "no PSF here"),))
+    solution = replace(matched.solution, cells=cells, statistics={**matched.solution.statistics, **lost})
+    found = verdict(replace(matched, solution=solution))
+    text = " ".join(f"{f.text} {f.cure}" for f in found.findings)
+    assert found.level == "bad"
+    n = len(cells) + 1
+    for words in (
+        "2 regions have no kernel, and no data.", "3.4 % of the flux lies beyond the science PSF's stamp",
+        "amplified up to 1.70 times (more than 1.05 times in 2.1 % of them)",
+        f"could not be evaluated at 1 of {n} positions (the first at x = 12, y = 40: no PSF here)",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_the_map_has_the_borders_of_its_cells(before):
+    """Every border of the cells of 64 x 50 px over the frame, in the map's units, is drawn once."""
+    found = psfmatch.match(before, "moffat:fwhm=4.9,beta=3.5", solver=AlardLupton(cell_shape=(64, 50), order=1))
+    cells = found.solution.cells
+    pairs = [plots.pair(found, k) for k in range(len(cells))]
+    svg = field_map(found, pairs, np.arange(len(cells)) != 2)
+    assert svg.count("spot rejected") == 1
+    unit = 400.0 / max(cells.box.shape)
+    across = [float(at) for at in re.findall(r'class="cell" d="M([\d.]+) 0V', svg)]
+    down = [float(at) for at in re.findall(r'class="cell" d="M0 ([\d.]+)H', svg)]
+    np.testing.assert_allclose(np.diff(across), 50 * unit, atol=0.11)
+    np.testing.assert_allclose(np.diff(down), -64 * unit, atol=0.11)
+    assert (len(across), len(down)) == (cells.box.shape[1] // 50 + 1, cells.box.shape[0] // 64 + 1)
+
+
 def test_verdict_of_a_coadd(coadd):
     text = coadd.read_text(encoding="utf-8")
     assert "The coadd can be used; read the notes" in text
     assert "The worst residual of a match is 0.06, of two." in text
     assert "one alone has 55 % of the weight" in text
     assert "3 of 4" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a.fits", "b.fits", "--before", "c.fits"], "--before is one image for 2 files: report on them one by one"),
+        (["a.fits", "b.fits", "-o", "x.html"], "-o x.html is one file for 2 pages: give a folder"),
+        (["a.fits", "other/a.fits"], "two of the files have the same name"),
+        (["a.fits", "-o", "x.pdf"], "the name must end in .html"),
+        (["a.fits"], "a-report.html exists; give --overwrite"),
+        (["a.fits", "-o", "folder/"], "folder/a-report.html exists; give --overwrite"),
+    ],
+)
+def test_where_pages_cannot_go_is_said_first(words, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("a-report.html", "folder/a-report.html"):
+        (tmp_path / name).write_text("mine")
+    done = CliRunner().invoke(main, ["report", *words])
+    assert done.exit_code == 2
+    assert says in " ".join(done.stderr.split())
+    assert {path.read_text() for path in tmp_path.rglob("*.html")} == {"mine"}
 
 
 def test_verb_writes_the_page(matched, tmp_path):

@@ -324,8 +324,6 @@ def _rotated(image: FloatArray, angle: float) -> FloatArray:
     cos, sin = np.cos(angle), np.sin(angle)
     ky = int(np.ceil(hy * abs(cos) + hx * abs(sin) - 1e-9))
     kx = int(np.ceil(hx * abs(cos) + hy * abs(sin) - 1e-9))
-    if max(ky, kx) > LARGEST:
-        raise InputError(f"a stamp of {image.shape[1]} x {image.shape[0]} px is too large to be rotated; cut it first")
     y, x = np.arange(-ky, ky + 1.0)[:, None], np.arange(-kx, kx + 1.0)[None, :]
     turned = map_coordinates(
         image, [hy + y * cos - x * sin, hx + x * cos + y * sin], order=TURN_DEGREE, mode="constant"

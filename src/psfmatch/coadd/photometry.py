@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
@@ -80,7 +81,8 @@ def star_factors(exposures: Iterable[Exposure], factors: Sequence[float]) -> lis
     Raises
     ------
     InputError
-        If fewer than 3 stars tie an exposure to the others; it is named by its number.
+        If an exposure is tied to the first by no chain of exposures of which each shares 3 stars or more with the
+        next; it is named by its number.
     """
     tables = [_star_table(exposure) for exposure in exposures]
     n = len(tables)
@@ -98,18 +100,27 @@ def star_factors(exposures: Iterable[Exposure], factors: Sequence[float]) -> lis
             flux_i, flux_j = tables[i][pairs[:, 0], 2], tables[j][pairs[:, 1], 2]
             ratios.append(float(np.median(np.log(flux_j * factors[j] / (flux_i * factors[i])))))
             weights.append(math.sqrt(len(pairs)))
-    tied = np.any(np.abs(rows), axis=0) if rows else np.zeros(n, bool)
-    if n > 1 and not tied.all():
-        raise InputError(
-            f"input {int(np.argmin(tied)) + 1} of {n} shares fewer than {LEAST_STARS} stars with any other: "
-            "its scale cannot be fitted; give zero points"
-        )
     if n < 2:
         return list(factors)
+    tied = _tied_to_the_first(np.array(rows).reshape(-1, n))
+    if not tied.all():
+        raise InputError(
+            f"input {int(np.argmin(tied)) + 1} of {n} shares fewer than {LEAST_STARS} stars with input 1, and with "
+            "any that do: its scale cannot be fitted; give zero points"
+        )
     matrix = np.vstack([*(np.array(rows) * np.array(weights)[:, None]), np.full(n, 1e3)])
     wanted = np.append(np.array(ratios) * weights, 0.0)
     correction = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
     return [factor * math.exp(c) for factor, c in zip(factors, correction, strict=True)]
+
+
+def _tied_to_the_first(pairs: FloatArray) -> NDArray[np.bool_]:
+    """Which exposures a chain of pairs, each a row with its two not zero, ties to the first."""
+    from scipy.sparse.csgraph import connected_components
+
+    shared = np.abs(pairs)
+    labels = connected_components(shared.T @ shared, directed=False)[1]
+    return np.asarray(labels == labels[0])
 
 
 def _star_table(exposure: Exposure) -> FloatArray:

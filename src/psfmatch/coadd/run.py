@@ -61,8 +61,9 @@ def coadd_patch(plan: Plan, box: Box, *, threads: int = 1) -> Patch:
             found = sources[k].on_patch(wide, plan.grid, plan.recipe)
         except (PsfMatchError, OSError) as error:
             return " ".join(str(error).split())
-        if found is None or found.variance is None:
+        if found is None:
             return False
+        assert found.variance is not None
         images[k], variances[k], masks[k] = found.image, found.variance, _renamed(found.mask, plan)
         return True
 

@@ -110,12 +110,7 @@ def _prepared(
     source: CoaddInput, index: int, exposure: Exposure, grid: Grid, target: PSF, recipe: Recipe, factor: float,
     sky: float,
 ) -> Prepared | str:  # fmt: skip
-    if exposure.wcs is None:
-        return "has no WCS"
-    if exposure.variance is None:
-        return "has no variance"
-    if exposure.psf is None:
-        return "has no PSF model"
+    assert exposure.psf is not None  # `planned` leaves out what lacks WCS, PSF or variance
     transform = transform_to(exposure, grid)
     covers = covered(exposure, transform, grid)
     if covers is None:

@@ -110,11 +110,8 @@ def candidates(matched: Matched, show: Show = "stamps", *, bad: bool = False) ->
         "stamps": asinh_norm(top, linear=0.01, signed=False), "kernels": asinh_norm(top),
         "residuals": Normalize(-scale * top, scale * top),
     }[show]  # fmt: skip
-    for ax in grid.ravel()[len(pairs) :]:
-        ax.set_visible(False)
     for k, (one, stamp) in enumerate(zip(pairs, stamps, strict=True)):
         ax = grid[rows - 1 - k // columns, k % columns]
-        ax.set_visible(True)
         image = panel(ax, scale * stamp, norm=norm, signed=show != "stamps", axes=False)
         good = bool(used[one.number])
         ax.set_title(f"{one.number}: {one.residual:.1e}" + ("" if good else ", rejected"), fontsize=5.5, pad=2)

@@ -145,8 +145,10 @@ def sky_and_noise(image: FloatArray, usable: NDArray[np.bool_]) -> tuple[FloatAr
     for j, i in np.ndindex(*counts):
         where = np.s_[rows[j] : rows[j + 1], columns[i] : columns[i + 1]]
         values = image[where][usable[where]]
-        if values.size >= 50 or values.size == usable.sum():
+        if values.size >= 50:
             _, levels[j, i], scatters[j, i] = sigma_clipped_stats(values, sigma=3.0, stdfunc="mad_std")
+    if np.isnan(levels).all():  # few pixels here and there
+        _, levels[:], scatters[:] = sigma_clipped_stats(image[usable], sigma=3.0, stdfunc="mad_std")
     levels = np.where(np.isnan(levels), np.nanmedian(levels), levels)
     at = [
         (np.arange(n) - 0.5 * (edges[0] + edges[1] - 1)) * (c / n)

@@ -19,7 +19,7 @@ import numpy as np
 from astropy.io import fits
 
 from psfmatch.errors import FormatError
-from psfmatch.fields import Field
+from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io.fits import native
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
@@ -157,7 +157,11 @@ def _weights(header: fits.Header, axes: list[str], powers: list[tuple[int, ...]]
     at = {"x": box.center.x + 0.5 * box.shape[1] * x, "y": box.center.y + 0.5 * box.shape[0] * y}
     scaled = [(at[axis] - zero[axis]) / scale[axis] for axis in axes]
     values = [np.prod([u**p for u, p in zip(scaled, power, strict=True)], axis=0) for power in powers]
-    return Field.fit(np.array(values), x=at["x"], y=at["y"], order=order, box=box)
+    fitted = Field.fit(np.array(values), x=at["x"], y=at["y"], order=order, box=box)
+    # An axis without terms is one pixel wide, beyond which a term of nothing but rounding errors would grow.
+    varies = [all(axis in zero or degree == 0 for axis, degree in zip("xy", term, strict=True))
+              for term in term_degrees(order)]  # fmt: skip
+    return Field(np.where(varies, fitted.coefficients, 0.0), box)
 
 
 def _resampled(cube: FloatArray, step: float, path: Path, *, rubin: bool) -> FloatArray:
