@@ -201,7 +201,8 @@ class SkyGridPSF(SkyPSF):
         return ny, nx
 
     def _stamp(self, parameters: FloatArray, jacobian: FloatArray, shape: tuple[int, int]) -> FloatArray:
-        total = parameters.sum()
+        with np.errstate(over="ignore"):
+            total = parameters.sum()
         if not (np.isfinite(total) and total > 0):
             raise PSFError(f"its samples have the sum {total:g}")
         ny, nx = self.shape
