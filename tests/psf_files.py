@@ -151,6 +151,13 @@ def sdss_file(path):
     return f"{path}[r]"
 
 
+def _put_on_sky(psf, wcs, pointing):
+    if hasattr(psf, "set_context"):
+        psf.set_context(wcs, pointing)
+    else:  # before Piff 1.7
+        psf.wcs, psf.pointing = wcs, pointing
+
+
 def piff_model(kind="grid", chips=(0,)):
     """A Piff PSF that varies, its parameters set rather than fitted."""
     import galsim
@@ -187,7 +194,7 @@ def piff_model(kind="grid", chips=(0,)):
         psf = piff.SimplePSF(model, interp)
         psf.chisq = psf.last_delta_chisq = 1.0
         psf.dof = psf.nremoved = psf.niter = 1
-        psf.set_context(wcs, pointing)
+        _put_on_sky(psf, wcs, pointing)
         psf.stars = stars([chip])
         return psf
 
@@ -205,7 +212,7 @@ def piff_model(kind="grid", chips=(0,)):
     if chips == (0,):
         return simple(0)
     psf = piff.SingleChipPSF(simple(chips[0]))
-    psf.set_context(wcs, pointing)
+    _put_on_sky(psf, wcs, pointing)
     psf.psf_by_chip = {chip: simple(chip) for chip in chips}
     psf.stars = stars(chips)
     return psf

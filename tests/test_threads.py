@@ -23,7 +23,7 @@ class Sheared:
 
 SCIENCE = FunctionPSF(Sheared(), shape=(31, 31))
 TARGET = MoffatPSF(fwhm=4.6, beta=3.3)
-SOLVERS = {"free-form": FreeForm(), "alard-lupton": AlardLupton(order=1), "fourier": Fourier()}
+SOLVERS = {"free-form": FreeForm(), "alard-lupton": AlardLupton(order=2), "fourier": Fourier()}
 
 
 def frame(seed):

@@ -84,7 +84,7 @@ class MatchingKernel:
 
         The weights are made orthonormal over the box and the basis is truncated by singular values (Eckart & Young
         1936): the root mean square over the box of the change of the kernel, in the 2-norm over its pixels, is at
-        most ``tolerance`` times that of the kernel itself.
+        most ``tolerance`` times that of the kernel itself.  The largest pixel of each image is positive.
         """
         nodes_x, nodes_y = chebyshev_nodes(self.box, 2 * (self.weights.order + 1))
         one = Field(np.eye(self.weights.coefficients.shape[1]), self.box, self.weights.kind)
@@ -95,9 +95,11 @@ class MatchingKernel:
         left, values, right = np.linalg.svd(triangle @ images, full_matrices=False)
         tail = np.sqrt(np.cumsum(values[::-1] ** 2))[::-1]
         rank = max(1, int(np.count_nonzero(tail > tolerance * tail[0])))
-        coefficients = np.linalg.solve(triangle, left[:, :rank] * values[:rank]).T
+        largest = np.take_along_axis(right, abs(right).argmax(axis=1)[:, None], 1)[:rank]
+        signs = np.where(largest < 0, -1.0, 1.0)
+        coefficients = signs * np.linalg.solve(triangle, left[:, :rank] * values[:rank]).T
         field = Field(coefficients, self.box, self.weights.kind)
-        return MatchingKernel(right[:rank].reshape(rank, *self.shape), field)
+        return MatchingKernel((signs * right[:rank]).reshape(rank, *self.shape), field)
 
     def squared(self, tolerance: float = 1e-5) -> MatchingKernel:
         """The kernel of the variance, ``K(u; x)^2``, compressed to ``tolerance``.
