@@ -114,26 +114,6 @@ def test_a_cluster_that_does_not_answer_is_named():
         Crew.of(client="tcp://127.0.0.1:9").__enter__()
 
 
-@pytest.mark.slow
-def test_what_takes_more_memory_than_its_worker_may_is_named_and_the_rest_done():
-    distributed = pytest.importorskip("distributed")
-    few = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": "600MB"}
-    tasks = {size: (size,) for size in (3.0, 0.001, 0.002)}
-    with distributed.LocalCluster(**few) as cluster, distributed.Client(cluster) as client:
-        ended = {key: (result, wrong) for key, result, wrong in Crew(client).each(_filled, 1e9, tasks)}
-    assert ended == {
-        3.0: (None, "KilledWorker: the process that worked on it died"), 0.001: (1e6, ""), 0.002: (2e6, ""),
-    }  # fmt: skip
-
-
-def _filled(unit, size):
-    held = []
-    for _ in range(100):
-        held.append(np.ones(int(0.01 * unit * size), np.uint8))
-        time.sleep(0.02 * min(size, 1.0))  # the nanny looks ten times a second
-    return sum(float(part.sum()) for part in held)
-
-
 @contextmanager
 def cluster_at(port, *inside):
     """A scheduler with one worker, and its process, begun by the words ``inside``."""

@@ -88,7 +88,7 @@ class Crew:
         result
             None where it failed.
         str
-            What went wrong, or nothing.  A piece whose process dies is tried again, at last alone.
+            What went wrong, or nothing.  A piece whose process dies is tried twice again.
 
         Raises
         ------
@@ -104,30 +104,17 @@ class Crew:
             return
         if not tasks:
             return
+        distributed = _dask()
         import dask
 
         # As the result of a task, what is shared is made again where a worker has taken it away.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
             common = self.client.submit(_same, shared, pure=False)
-        died = []
-        for key, result, wrong in self._ended(function, common, tasks):
-            if _is_death(wrong):
-                died.append(key)
-            else:
-                yield key, result, _words(wrong) if wrong else ""
-        for key in died:  # alone: a worker that dies is held against all that it was to do next
-            for _, result, wrong in self._ended(function, common, {key: tasks[key]}):
-                yield key, result, _words(wrong) if wrong else ""
-
-    def _ended(
-        self, function: Callable[..., Any], common: Any, tasks: Mapping[Any, tuple[Any, ...]]
-    ) -> Iterator[tuple[Any, Any, BaseException | None]]:
-        """Key, result and error of tasks, as they end."""
-        futures = {
-            self.client.submit(_recorded, function, common, *task, pure=False, retries=RETRIES, priority=-k): key
-            for k, (key, task) in enumerate(tasks.items())
-        }
-        for future in _dask().as_completed(list(futures)):
+            futures = {
+                self.client.submit(_recorded, function, common, *task, pure=False, retries=RETRIES, priority=-k): key
+                for k, (key, task) in enumerate(tasks.items())
+            }
+        for future in distributed.as_completed(list(futures)):
             if future.cancelled():
                 raise ConnectionError(LOST)
             try:
@@ -135,9 +122,12 @@ class Crew:
                 result, said = (None, []) if wrong else future.result()
             except (OSError, CancelledError) as error:
                 raise ConnectionError(LOST) from error
-            for category, message in said:
-                warnings.warn(message, category, stacklevel=3)
-            yield futures[future], result, wrong
+            if wrong is not None:
+                yield futures[future], None, _words(wrong)
+            else:
+                for category, message in said:
+                    warnings.warn(message, category, stacklevel=2)
+                yield futures[future], result, ""
             future.release()
 
 
@@ -155,13 +145,9 @@ def _memory_kept() -> Iterator[None]:
         yield
 
 
-def _is_death(error: BaseException | None) -> bool:
-    return type(error).__name__ == "KilledWorker"
-
-
 def _words(error: BaseException) -> str:
-    what = "the process that worked on it died" if _is_death(error) else error
-    return f"{type(error).__name__}: {what}"
+    name = type(error).__name__
+    return f"{name}: the process that worked on it died" if name == "KilledWorker" else f"{name}: {error}"
 
 
 def _same(shared: Any) -> Any:
