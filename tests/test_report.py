@@ -304,7 +304,11 @@ def element(driver, name):
 
 
 def pixels(driver, selector):
-    """The pixels of a canvas."""
+    """The pixels of a canvas, once it is shown."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    shown = "return document.querySelector(arguments[0])?.checkVisibility() && document.readyState === 'complete'"
+    WebDriverWait(driver, 20).until(lambda _: driver.execute_script(shown, selector))
     script = """
     const c = document.querySelector(arguments[0]);
     return [c.height, c.width, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]];
