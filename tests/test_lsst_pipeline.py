@@ -162,6 +162,7 @@ def test_stars_have_the_target_psf(pair):
         assert np.abs(after.image - truth)[here].max() < 0.02 * truth[here].max() + 2 * NOISE
 
 
+@pytest.mark.filterwarnings("ignore:The match is poor")
 def test_pixels_are_those_of_match(pair):
     """The same solver through `psfmatch.match`, with the convolution by blocks: the same pixels."""
     before, after, _ = pair
@@ -169,7 +170,7 @@ def test_pixels_are_those_of_match(pair):
     config.loadFromString(OVERRIDES)
     where = getattr(before.psf, "average_position", None)
     solver = solver_from_config(config.psfMatch.value, fwhm_at=where)
-    wanted = psfmatch.match(before, target(), solver=solver, convolver=psfmatch.FFT(edge="nan"))
+    wanted = psfmatch.match(before, target(), solver=solver, convolver=psfmatch.FFT(edge="nan"), throw=False)
     good = np.isfinite(after.image) & np.isfinite(wanted.exposure.image)
     assert good.mean() > 0.6
     np.testing.assert_allclose(after.image[good], wanted.exposure.image[good], atol=1e-3 * NOISE, rtol=1e-4)
