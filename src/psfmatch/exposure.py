@@ -25,7 +25,7 @@ from psfmatch.psf import PSF, words_of_psf
 if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
 
-__all__ = ["MASK_PLANES", "Exposure", "Mask", "Planes"]
+__all__ = ["MASK_PLANES", "Exposure", "Mask", "Planes", "renewed"]
 
 MASK_PLANES: Mapping[str, int] = MappingProxyType(
     {
@@ -384,6 +384,21 @@ class Exposure:
         return card(
             "Exposure", rows, picture=picture, says=f"Thumbnail of an image of {self.shape[1]} x {self.shape[0]} px"
         )
+
+
+def renewed(exposure: Exposure, planes: Planes | None = None, **fields: Any) -> Exposure:
+    """A copy with other planes of the same shape and types, and other fields, none of which needs to be checked."""
+    if planes is not None:
+        mask = _changed_copy(exposure.mask, array=frozen(planes.mask), planes=fields.pop("mask_planes"))
+        variance = None if planes.variance is None else frozen(planes.variance)
+        fields |= {"image": frozen(planes.image), "variance": variance, "mask": mask}
+    return _changed_copy(exposure, **fields)
+
+
+def _changed_copy(of: Any, **fields: Any) -> Any:
+    new = object.__new__(type(of))
+    new.__dict__.update(of.__dict__, **fields)
+    return new
 
 
 def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:

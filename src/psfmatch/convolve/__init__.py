@@ -14,7 +14,7 @@ from psfmatch.convolve.direct import Direct
 from psfmatch.convolve.fft import FFT
 from psfmatch.convolve.footprint import Convolver
 from psfmatch.errors import InputError, check_type
-from psfmatch.exposure import Exposure
+from psfmatch.exposure import Exposure, renewed
 from psfmatch.kernel import MatchingKernel
 from psfmatch.provenance import History
 from psfmatch.regions import RegionsKernel, alone, assembled
@@ -62,7 +62,7 @@ def convolve(
             kernel, MatchingKernel, "kernel", "a MatchingKernel (of an image: MatchingKernel.constant(image, box))"
         )
         out = how.convolve(exposure, kernel)
-    return out.replace(history=convolved(exposure.history, how))
+    return renewed(out, history=convolved(exposure.history, how))
 
 
 def convolved(
@@ -117,4 +117,4 @@ def convolve_many(
     how = FFT() if convolver is None else convolver
     step = convolved(History(), how)
     done = how.convolve_many(exposures, kernels)
-    return [out.replace(history=before.history.followed_by(step)) for before, out in zip(exposures, done, strict=True)]
+    return [renewed(out, history=before.history.followed_by(step)) for before, out in zip(exposures, done, strict=True)]

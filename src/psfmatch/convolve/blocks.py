@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import namespace
+from psfmatch.convolve.flags import dilated
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray
 
@@ -88,6 +89,12 @@ class Axis:
         index = k * self.step + np.arange(self.step) + self.kernel // 2
         return np.clip(index - self.length + 1, 0, self.kernel), np.clip(index + 1, 0, self.kernel)
 
+    def beyond(self, k: int, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """For which pixels of the output of a block the footprint, the kernel's pixels that are used, leaves the frame."""
+        first, *_, last = np.flatnonzero(used).repeat(2) - self.kernel // 2
+        index = k * self.step + np.arange(self.step)
+        return np.asarray((index < last) | (index - first >= self.length))
+
 
 def fast_length(least: int) -> int:
     """The least length, not below a given one, whose transforms are fast: a multiple of 16 without factors above 5."""
@@ -163,3 +170,14 @@ class Blocks:
         if not any(self.at_border(place) for place in batch):
             return None
         return np.stack([self.y.inside(r)[:, None] & self.x.inside(c)[None, :] for r, c in batch])
+
+    def beyond(self, batch: Batch, support: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Where the footprint reaches beyond the frame, shape (n, y.step, x.step); None if nowhere."""
+        if not any(self.at_border(place) for place in batch):
+            return None
+        rows, columns = support.any(axis=1), support.any(axis=0)
+        return np.stack([self.y.beyond(r, rows)[:, None] | self.x.beyond(c, columns) for r, c in batch])
+
+    def dilated(self, flags: Any, support: NDArray[np.bool_]) -> Any:
+        """OR over the footprint of every output pixel."""
+        return dilated(flags, support)

@@ -17,7 +17,7 @@ from psfmatch.convolve.polynomials import PolynomialKernel
 from psfmatch.convolve.splines import SplineKernel
 from psfmatch.convolve.stack import Stack, StackedKernels
 from psfmatch.errors import InputError
-from psfmatch.exposure import Exposure, Mask, Planes
+from psfmatch.exposure import Exposure, Planes, renewed
 from psfmatch.geometry import Box, whole_number
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import one_blas_thread, processors
@@ -105,7 +105,7 @@ class FFT:
             there = Planes(*(None if p is None else to_device(p, self.device) for p in planes))
             there = self.convolve_planes(there, kernel, box=exposure.box, bits=Bits.of(mask, self.exclude))
             done = Planes(*(None if p is None else from_device(p, q.dtype) for p, q in zip(there, planes, strict=True)))
-        return exposure.replace(image=done.image, variance=done.variance, mask=Mask(done.mask, mask.planes))
+        return renewed(exposure, done, mask_planes=mask.planes)
 
     def convolve_planes(self, planes: Planes, kernel: MatchingKernel, *, box: Box, bits: Bits) -> Planes:
         """As `convolve`, for bare arrays, which may be of PyTorch or CuPy and stay where they are.
@@ -204,7 +204,8 @@ class FFT:
         )
         types = Planes(*(None if p is None else native(p[0]) for p in planes))
         out = Planes(*(None if t is None else [None] * len(exposures) for t in types))
-        images = np.stack([np.tensordot(k.weights.coefficients[:, 0], k.basis, axes=1) for k in kernels])
+        images = np.stack([k.weights.coefficients[:, 0] @ k.basis.reshape(len(k.basis), -1) for k in kernels])
+        images = images.reshape(-1, *kernels[0].shape)
         own = StackedKernels(images, stack, STACKED_ACCURACY, types.image)
         squared = StackedKernels(images**2, stack, 0.5 * self.variance_tolerance, types.variance) if noisy else None
         bits = Bits.of(masks[0], self.exclude)
@@ -212,9 +213,6 @@ class FFT:
         batches = (range(k, min(k + STACKED, len(exposures))) for k in range(0, len(exposures), STACKED))
         job.run_all(batches, self.threads or processors())
         return [
-            e.replace(
-                image=out.image[k], variance=out.variance[k] if noisy else None, mask=Mask(out.mask[k], m.planes),
-                history=e.history,
-            )
+            renewed(e, Planes(out.image[k], out.variance[k] if noisy else None, out.mask[k]), mask_planes=m.planes)
             for k, (e, m) in enumerate(zip(exposures, masks, strict=True))
         ]  # fmt: skip

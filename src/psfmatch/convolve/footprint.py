@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["Bits", "Convolver", "Edge", "Sums", "check_sizes", "finish", "usable
 
 Edge = Literal["renormalize", "nan"]
 LEAST_KEPT = 0.2
+FEW = 8
 
 
 class Convolver(Protocol):
@@ -133,23 +135,28 @@ def finish(sums: Sums, spread: Any, bits: Bits, edge: Edge) -> None:
         part = sums.beyond if sums.missing is None else sums.missing
     else:
         part = sums.beyond | sums.missing
-    if part is None:
+    if part is None or not bool(xp.any(part)):
         return
     assert sums.kept is not None
     assert sums.totals is not None
+    # Everywhere; or, where they are few, the pixels concerned alone.
+    some: Any = ... if FEW * int(xp.count_nonzero(part)) > prod(part.shape) else xp.broadcast_to(part, sums.kept.shape)
+    kept, totals = sums.kept[some], xp.broadcast_to(sums.totals, sums.kept.shape)[some]
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = xp.where(part, sums.kept / sums.totals, xp.ones_like(sums.kept))
+        share = xp.where(part, kept / totals, xp.ones_like(kept)) if some is ... else kept / totals
     lost = None
     if not (float(xp.min(share)) >= LEAST_KEPT and float(xp.max(share)) <= 1.0 / LEAST_KEPT):
         lost = ~((share >= LEAST_KEPT) & (share <= 1.0 / LEAST_KEPT))
         share[lost] = np.nan
     with np.errstate(over="ignore"):
-        sums.image /= share
+        sums.image[some] /= share
         if sums.variance is not None:
-            share *= share
-            sums.variance /= share
+            variance = sums.variance[some] / (share * share)
             if lost is not None:
-                sums.variance[lost] = np.inf
-    for where, bit in ((sums.beyond, bits.edge), (sums.missing, bits.interpolated), (lost, bits.no_data)):
+                variance[lost] = np.inf
+            sums.variance[some] = variance
+    for where, bit in ((sums.beyond, bits.edge), (sums.missing, bits.interpolated)):
         if where is not None:
             spread |= xp.asarray(where, dtype=spread.dtype) * bit
+    if lost is not None:
+        spread[some] |= xp.asarray(lost, dtype=spread.dtype) * bits.no_data

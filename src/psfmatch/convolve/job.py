@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from psfmatch.convolve.arrays import namespace
-from psfmatch.convolve.flags import dilated, places
+from psfmatch.convolve.flags import places
 from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
 from psfmatch.exposure import Planes
 from psfmatch.machine import keep_freed_memory, one_blas_thread
@@ -77,45 +77,47 @@ class Job:
         image = source.cut(planes.image, batch, self.types.image)
         noise = None if self.squared is None else source.cut(planes.variance, batch, self.types.variance)
         good, sure = usable(image, noise, flags, self.bits.excluded, self.edge)
-        inside = source.inside(batch)
-        inside = inside if inside is None or xp is np else xp.asarray(inside, device=image.device)
+        inside = self._here(source.inside(batch), image)
         present = good if inside is None else good & inside
         level, floor = _level_and_floor(_sample(image), _sample(present))
         # Without its level, the image's rounding errors are those of its contrast.
         image -= level
-        whole = bool(xp.all(present)) and (sure is good or bool(xp.all(sure)))
-        if not whole:
+        gaps = not (bool(xp.all(good)) and (sure is good or bool(xp.all(sure))))
+        if gaps or inside is not None:
             image[~present] = 0
         sums = Sums(self._convolved(self.kernel, image, batch, floor), None)
         if noise is not None and self.squared is not None:
-            if not whole:
+            if gaps:
                 noise[~sure] = 0
             floor = _floor(_sample(noise), 0.0)
             # Where less is left than the error of K^2 next to something bright, that error: zero would weigh most.
             sums.variance = abs(self._convolved(self.squared, noise, batch, floor))
-        spread = dilated(flags, self.support)
-        if whole:
-            sums.image += level * self.kernel.totals(batch)
-        else:
-            self._complete(sums, batch, good, sure, inside, level)
+        spread = source.dilated(flags, self.support)
+        sums.beyond = self._here(source.beyond(batch, self.support), image)
+        if gaps or sums.beyond is not None:
+            self._complete(sums, batch, good, sure, level)
             finish(sums, spread, self.bits, self.edge)
+        else:
+            sums.image += level * self.kernel.totals(batch)
         source.put(self.out.image, batch, sums.image)
         source.put(self.out.mask, batch, spread)
         if sums.variance is not None:
             source.put(self.out.variance, batch, sums.variance)
 
-    def _complete(self, sums: Sums, batch: Any, good: Any, sure: Any, inside: Any, level: Any) -> None:
+    def _here(self, flags: Any, image: Any) -> Any:
+        """Flags of NumPy in the namespace and on the device of an image."""
+        return flags if flags is None or self.xp is np else self.xp.asarray(flags, device=image.device)
+
+    def _complete(self, sums: Sums, batch: Any, good: Any, sure: Any, level: Any) -> None:
         """What the rules for footprints that are not whole need to know."""
-        xp = self.xp
-        holes = ~good if inside is None else inside & ~good
-        unsure = holes if sure is good else ~sure if inside is None else inside & ~sure
+        xp, source = self.xp, self.source
+        holes = ~good
         gaps = bool(xp.any(holes))
-        sums.missing = dilated(holes, self.support) if gaps else None
-        sums.unsure = sums.missing if unsure is holes else dilated(unsure, self.support)
-        sums.beyond = None if inside is None else dilated(~inside, self.support)
+        sums.missing = source.dilated(holes, self.support) if gaps else None
+        sums.unsure = sums.missing if sure is good else source.dilated(~sure, self.support)
         sums.totals = self.kernel.totals(batch)
         if self.edge == "renormalize":
-            sums.kept = self.kernel.totals(batch) if inside is None else self.kernel.within_frame(batch)
+            sums.kept = self.kernel.totals(batch) if sums.beyond is None else self.kernel.within_frame(batch)
             if gaps:
                 self._take_out(sums.kept, holes, batch)
         sums.image += level * (sums.totals if sums.kept is None else sums.kept)
@@ -151,7 +153,7 @@ class Job:
         for part in _by_brightness(values):
             scale = xp.max(abs(part))
             own = kernel.convolve(part / scale, batch, xp.ones_like(floor) / PART) * scale
-            out += xp.where(dilated(part != 0, self.support), own, xp.zeros_like(own))
+            out += xp.where(self.source.dilated(part != 0, self.support), own, xp.zeros_like(own))
         return out
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import norms
+from psfmatch.convolve.arrays import complex_type, norms
 from psfmatch.convolve.blocks import Axis, fast_length
+from psfmatch.convolve.flags import dilated
 from psfmatch.convolve.local import HUGE, ROUNDING, TINY, response
 from psfmatch.geometry import FloatArray
 
@@ -19,7 +21,7 @@ __all__ = ["Stack", "StackedKernels"]
 
 @dataclass(frozen=True)
 class Stack:
-    """Planes of one shape, each a block of its own; see `Blocks`, whose batches are places, and here numbers.
+    """Planes of one shape, each a block of its own without margins; see `Blocks`, whose batches are places, here numbers.
 
     Parameters
     ----------
@@ -31,28 +33,35 @@ class Stack:
 
     @classmethod
     def of(cls, shape: tuple[int, int], kernel: tuple[int, int]) -> Stack:
-        """For planes and kernels of these shapes.
-
-        Planes with margins on both sides; transforms need no more than one, as the other is its continuation.
-        """
-        sides = [max(n + k - 1, fast_length(n + k // 2)) for n, k in zip(shape, kernel, strict=True)]
-        return cls(*(Axis(n, k, side, 1, 0) for n, k, side in zip(shape, kernel, sides, strict=True)))
+        """For planes and kernels of these shapes."""
+        return cls(*(Axis(n, k, n + k - 1, 1, 0) for n, k in zip(shape, kernel, strict=True)))
 
     def cut(self, planes: Sequence[Any], batch: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """Some planes, shape (n, y.side, x.side), with zeros about them."""
-        out = np.zeros((len(batch), self.y.side, self.x.side), dtype)
-        y, x = self.y.kernel // 2, self.x.kernel // 2
+        """Copies of some planes, shape (n, y.length, x.length)."""
+        out = np.empty((len(batch), self.y.length, self.x.length), dtype)
         for target, k in zip(out, batch, strict=True):
-            target[y : y + self.y.length, x : x + self.x.length] = planes[k]
+            target[...] = planes[k]
         return out
 
     def put(self, planes: list[Any], batch: Sequence[int], values: NDArray[Any]) -> None:
         """Hand over the output of some planes."""
-        planes[batch[0] : batch[-1] + 1] = values[:, : self.y.length, : self.x.length]
+        planes[batch[0] : batch[-1] + 1] = values
 
-    def inside(self, batch: Sequence[int]) -> NDArray[np.bool_]:
-        """Which pixels of a cut lie in the plane, the same of each: shape (1, y.side, x.side)."""
-        return np.asarray(self.y.inside(0)[None, :, None] & self.x.inside(0))
+    def inside(self, batch: Sequence[int]) -> None:
+        """Which pixels of a cut lie in the plane: all do."""
+
+    def beyond(self, batch: Sequence[int], support: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where the footprint reaches beyond the plane, the same of each: shape (1, y.length, x.length)."""
+        return np.asarray(self.y.beyond(0, support.any(axis=1))[None, :, None] | self.x.beyond(0, support.any(axis=0)))
+
+    def dilated(self, flags: NDArray[Any], support: NDArray[np.bool_]) -> NDArray[Any]:
+        """OR over the footprint of every pixel of some planes."""
+        if not flags.any():
+            return np.zeros_like(flags)
+        y, x = self.y.kernel // 2, self.x.kernel // 2
+        wide = np.zeros((len(flags), self.y.side, self.x.side), flags.dtype)
+        wide[:, y : y + self.y.length, x : x + self.x.length] = flags
+        return np.asarray(dilated(wide, support))
 
 
 class StackedKernels:
@@ -77,43 +86,70 @@ class StackedKernels:
         return np.asarray(self.images[batch[0] : batch[-1] + 1].sum(axis=(1, 2), keepdims=True), self.dtype)
 
     def within_frame(self, batch: Sequence[int]) -> FloatArray:
-        """As `totals`, of the part of the kernel that falls on the plane."""
+        """As `totals`, of the part of the kernel that falls on the plane: by a table of its running sums."""
         images = self.images[batch[0] : batch[-1] + 1]
         running = np.pad(images.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
         (low_y, high_y), (low_x, high_x) = self.stack.y.reach(0), self.stack.x.reach(0)
         rows = (running[:, high_y] - running[:, low_y]).astype(self.dtype)
-        result: FloatArray = rows[:, :, high_x] - rows[:, :, low_x]
-        return result
+        out = np.empty((len(batch), low_y.size, low_x.size), self.dtype)
+        out[...] = rows[:, :, -1:]
+        for part in _unlike(low_x > 0), _unlike(high_x < self.stack.x.kernel):
+            out[:, :, part] = rows[:, :, high_x[part]] - rows[:, :, low_x[part]]
+        return out
 
     def convolve(self, cut: FloatArray, batch: Sequence[int], floor: FloatArray) -> FloatArray:
         """Convolve a cut; those planes in double precision whose rounding errors would be too large."""
-        y, x = self.stack.y, self.stack.x
-        side, sizes = np.sqrt(y.side * x.side), np.array(norms(np, cut))
+        side, sizes = np.sqrt(np.prod(self._lengths)), np.array(norms(np, cut))
         here = slice(batch[0], batch[-1] + 1)
         precise = ROUNDING / side * sizes * self.least[here] > floor[:, 0, 0].astype(float)
         precise |= sizes * side > HUGE
-        out = np.empty((len(batch), y.step, x.step), self.dtype)
+        if not precise.any():
+            return self._product(cut, self.images[here])
+        out = np.empty_like(cut)
         for dtype, chosen in ((np.dtype(float), precise), (self.dtype, ~precise)):
             if chosen.any():
-                out[chosen] = self._product(cut[chosen].astype(dtype), self.images[here][chosen].astype(dtype))
+                out[chosen] = self._product(cut[chosen].astype(dtype), self.images[here][chosen])
         return out
 
+    @property
+    def _lengths(self) -> tuple[int, int]:
+        """Of the transforms: no more than one margin, as the other is its continuation."""
+        y, x = self.stack.y, self.stack.x
+        return fast_length(y.length + y.kernel // 2), fast_length(x.length + x.kernel // 2)
+
     def _product(self, cut: FloatArray, images: FloatArray) -> FloatArray:
-        """The outputs of some cuts, all in one precision."""
+        """The outputs of some cuts, in their precision."""
         from scipy import fft
 
-        y, x = self.stack.y, self.stack.x
-        ny, nx = (fast_length(axis.length + axis.kernel // 2) for axis in (y, x))
-        spectra = fft.fft(fft.rfft(images, nx), ny, axis=1, overwrite_x=True)
-        spectra *= fft.rfft2(cut[:, y.side - ny :, x.side - nx :])
-        out = fft.irfft(fft.ifft(spectra, axis=1, overwrite_x=True)[:, ny - y.step :], nx)
-        return np.asarray(out[:, :, nx - x.step :])
+        ny, nx = self._lengths
+        # A matrix product is faster than a transform of what is mostly zeros.
+        along_y, along_x = _waves(ny, ny, images.shape[1], cut.dtype), _waves(nx, nx // 2 + 1, images.shape[2], cut.dtype)
+        rows = images.astype(cut.dtype) @ along_x.T.copy().view(cut.dtype)
+        spectra = along_y @ rows.view(along_y.dtype)
+        spectra *= fft.fft(fft.rfft(cut, nx), ny, axis=1, overwrite_x=True)
+        y, x = self.stack.y.kernel // 2, self.stack.x.kernel // 2
+        out = fft.irfft(fft.ifft(spectra, axis=1, overwrite_x=True)[:, y : y + cut.shape[1]], nx)
+        return np.asarray(out[:, :, x : x + cut.shape[2]])
 
     def add_pixels(self, out: FloatArray, place: int, pixels: Sequence[tuple[int, int, float]]) -> None:
-        """Add to an output (y.step, x.step) what single pixels (row, column, value) of a cut give."""
+        """Add to the output of a plane what single pixels (row, column, value) of it give."""
         y, x = self.stack.y, self.stack.x
         for row, column, value in pixels:
-            y0, x0 = row - (y.kernel - 1), column - (x.kernel - 1)
-            top, bottom, left, right = max(y0, 0), min(row + 1, y.step), max(x0, 0), min(column + 1, x.step)
+            y0, x0 = row - y.kernel // 2, column - x.kernel // 2
+            top, bottom = max(y0, 0), min(y0 + y.kernel, y.length)
+            left, right = max(x0, 0), min(x0 + x.kernel, x.length)
             image = self.images[place, top - y0 : bottom - y0, left - x0 : right - x0]
             out[top:bottom, left:right] += (value * image).astype(self.dtype)
+
+
+def _unlike(flags: NDArray[np.bool_]) -> slice:
+    """From the first to the last that is set."""
+    where = np.flatnonzero(flags)
+    return slice(where[0], where[-1] + 1) if where.size else slice(0, 0)
+
+
+@lru_cache(maxsize=16)
+def _waves(length: int, count: int, pixels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The first waves of a transform at the first pixels, shape (count, pixels), in the precision of a real type."""
+    turns = np.outer(np.arange(count), np.arange(pixels)) % length / length
+    return np.asarray(np.exp(-2j * np.pi * turns), complex_type(np, dtype))

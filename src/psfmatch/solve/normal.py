@@ -15,6 +15,7 @@ from psfmatch.geometry import FloatArray
 __all__ = ["NormalEquations", "designs", "normal_equations"]
 
 CHUNK = 1 << 21
+"""Numbers in an array that comes and goes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,21 +72,23 @@ def _parseval(science: FloatArray, target: FloatArray, basis: FloatArray) -> Nor
     """
     size = fft.next_fast_len(science.shape[1] + basis.shape[1] - 1, real=True)
     shape = (size, size)
-    s, b = (fft.rfft2(a, shape).reshape(len(a), -1) for a in (science, basis))
+    b = fft.rfft2(basis, shape).reshape(len(basis), -1)
     weight = np.full((size, size // 2 + 1), 2.0 / size**2)
     weight[:, 0] /= 2.0
     if size % 2 == 0:
         weight[:, -1] /= 2.0
     margin = basis.shape[1] // 2
-    t = fft.rfft2(np.pad(target, ((0, 0), (margin, margin), (margin, margin))), shape).reshape(len(target), -1)
-    spectrum = (s.real**2 + s.imag**2) * weight.ravel()
-    m = len(basis)
-    matrix = np.empty((len(science), m, m))
-    for i in range(m):
-        products = (b[i:].real * b[i].real + b[i:].imag * b[i].imag).T
-        matrix[:, i, i:] = matrix[:, i:, i] = spectrum @ products
-    cross = np.conj(s) * t * weight.ravel()
-    vector = cross.real @ b.real.T + cross.imag @ b.imag.T
+    n, m = len(science), len(basis)
+    matrix, vector = np.empty((n, m, m)), np.empty((n, m))
+    for cells in _chunks(n, CHUNK // (4 * size**2)):
+        s = fft.rfft2(science[cells], shape).reshape(-1, weight.size)
+        t = fft.rfft2(np.pad(target[cells], ((0, 0), (margin, margin), (margin, margin))), shape).reshape(s.shape)
+        spectrum = (s.real**2 + s.imag**2) * weight.ravel()
+        for i in range(m):
+            products = (b[i:].real * b[i].real + b[i:].imag * b[i].imag).T
+            matrix[cells, i, i:] = matrix[cells, i:, i] = spectrum @ products
+        cross = np.conj(s) * t * weight.ravel()
+        vector[cells] = cross.real @ b.real.T + cross.imag @ b.imag.T
     pixels = (science.shape[1] + basis.shape[1] - 1) ** 2
     return NormalEquations(matrix, vector, (target**2).sum(axis=(1, 2)), pixels)
 
@@ -115,9 +118,13 @@ def designs(science: FloatArray, basis: FloatArray) -> Iterator[tuple[slice, Flo
     m, k = basis.shape[:2]
     inside = science.shape[1] - k + 1
     mirrored = basis[:, ::-1, ::-1].reshape(m, k * k)
-    step = max(1, CHUNK // (inside * k) ** 2)
-    for start in range(0, len(science), step):
-        chunk = slice(start, min(start + step, len(science)))
+    for chunk in _chunks(len(science), CHUNK // (inside * k) ** 2):
         windows = np.lib.stride_tricks.sliding_window_view(science[chunk], (k, k), axis=(1, 2))
         footprints = windows.reshape(-1, inside * inside, k * k)
         yield chunk, (mirrored @ footprints.swapaxes(1, 2)).reshape(-1, m, inside, inside)
+
+
+def _chunks(count: int, step: int) -> Iterator[slice]:
+    """The cells, about so many at a time."""
+    for start in range(0, count, max(1, step)):
+        yield slice(start, min(start + max(1, step), count))
