@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from psfmatch.geometry import FloatArray
+from psfmatch.machine import one_blas_thread, processors
 
 __all__ = ["NormalEquations", "designs", "normal_equations"]
 
@@ -80,7 +82,8 @@ def _parseval(science: FloatArray, target: FloatArray, basis: FloatArray) -> Nor
     margin = basis.shape[1] // 2
     n, m = len(science), len(basis)
     matrix, vector = np.empty((n, m, m)), np.empty((n, m))
-    for cells in _chunks(n, CHUNK // (4 * size**2)):
+
+    def fill(cells: slice) -> None:
         s = fft.rfft2(science[cells], shape).reshape(-1, weight.size)
         t = fft.rfft2(np.pad(target[cells], ((0, 0), (margin, margin), (margin, margin))), shape).reshape(s.shape)
         spectrum = (s.real**2 + s.imag**2) * weight.ravel()
@@ -89,6 +92,9 @@ def _parseval(science: FloatArray, target: FloatArray, basis: FloatArray) -> Nor
             matrix[cells, i, i:] = matrix[cells, i:, i] = spectrum @ products
         cross = np.conj(s) * t * weight.ravel()
         vector[cells] = cross.real @ b.real.T + cross.imag @ b.imag.T
+
+    with one_blas_thread(), ThreadPoolExecutor(processors()) as pool:
+        list(pool.map(fill, _chunks(n, CHUNK // (4 * size**2))))
     pixels = (science.shape[1] + basis.shape[1] - 1) ** 2
     return NormalEquations(matrix, vector, (target**2).sum(axis=(1, 2)), pixels)
 
