@@ -365,8 +365,11 @@ def measured_quality(
 ) -> Quality:  # fmt: skip
     """The quality where both PSFs can be evaluated, at positions off the grid of the cells (and in a region)."""
     x, y = check_positions(box) if region is None else _positions_within(box, *region)
-    good: list[Quality] = []
-    failure: PSFError | None = None
+    try:
+        return measure_quality(solution.kernel, science, target, x=x, y=y, kernel_sum=kernel_sum)
+    except PSFError:
+        good: list[Quality] = []
+        failure: PSFError | None = None
     for xi, yi in zip(x, y, strict=True):
         try:
             good.append(measure_quality(solution.kernel, science, target, x=xi, y=yi, kernel_sum=kernel_sum))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from psfmatch.errors import PSFError
 from psfmatch.geometry import FloatArray
@@ -115,15 +116,20 @@ def fwhm(stamp: FloatArray, *, oversampling: int = 8) -> float:
         (max(0, low - 3), min(n - 1, high + 3) + 1)
         for low, high, n in zip(inside.min(axis=0), inside.max(axis=0), stamp.shape, strict=True)
     ]
-    coefficients = np.pad(spline_filter(stamp, order=5), 3, mode="reflect")
+    mirrored = (_mirrored(start - 3, stop + 3, n) for (start, stop), n in zip(spans, stamp.shape, strict=True))
     by, bx = (_quintic(stop - start, oversampling) for start, stop in spans)
-    (y0, y1), (x0, x1) = spans
-    fine = by @ coefficients[y0 : y1 + 6, x0 : x1 + 6] @ bx.T
+    fine = by @ spline_filter(stamp, order=5)[np.ix_(*mirrored)] @ bx.T
     # A point on the contour counts by the fraction of its cell that a local plane leaves above the level.
     gy, gx = np.gradient(fine)
     steep = np.maximum(np.abs(gy) + np.abs(gx), 1e-300)
     area = np.clip(0.5 + (fine - 0.5 * fine.max()) / steep, 0.0, 1.0).sum() / oversampling**2
     return float(2.0 * np.sqrt(area / np.pi))
+
+
+@lru_cache(maxsize=64)
+def _mirrored(start: int, stop: int, count: int) -> NDArray[np.intp]:
+    """Indices from start to stop, those beyond the ends reflected about the first and the last of ``count`` pixels."""
+    return np.pad(np.arange(count), 3, mode="reflect")[start + 3 : stop + 3]
 
 
 @lru_cache(maxsize=64)

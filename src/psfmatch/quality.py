@@ -162,17 +162,22 @@ def measure_quality(
     ty, tx = (0, 0) if target.resizable else target.shape
     ky, kx = kernel.shape
     shape = (max(sy + ky - 1, ty), max(sx + kx - 1, tx))
-    rows = [_measure_one(kernel, science, target, xi, yi, shape, kernel_sum) for xi, yi in zip(px, py, strict=True)]
+    reach = (shape[0] + ky - 1, shape[1] + kx - 1) if science.resizable else (sy, sx)
+    pairs = zip(_stamps(science, px, py, reach), _stamps(target, px, py, shape), strict=True)
+    kernels = kernel.stamps(x=px, y=py)
+    rows = [_measure_one(k, own, kernel_sum * want, kernel_sum) for k, (own, want) in zip(kernels, pairs, strict=True)]
     return Quality(px, py, *np.array(rows).T)
 
 
-def _measure_one(
-    kernel: MatchingKernel, science: PSF, target: PSF, x: float, y: float, shape: tuple[int, int], kernel_sum: float
-) -> tuple[float, ...]:
-    k = kernel.stamps(x=x, y=y)[0]
-    want = kernel_sum * target.stamps(x=x, y=y, shape=shape)[0]
-    reach = (shape[0] + k.shape[0] - 1, shape[1] + k.shape[1] - 1) if science.resizable else science.shape
-    difference = _centred_convolution(science.stamps(x=x, y=y, shape=reach)[0], k, shape) - want
+def _stamps(psf: PSF, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """A model's stamps at some positions; made once where they are all alike."""
+    if not psf.constant:
+        return psf.stamps(x=x, y=y, shape=shape)
+    return np.broadcast_to(psf.stamps(x=x[:1], y=y[:1], shape=shape), (x.size, *shape))
+
+
+def _measure_one(k: FloatArray, science: FloatArray, want: FloatArray, kernel_sum: float) -> tuple[float, ...]:
+    difference = _centred_convolution(science, k, (want.shape[0], want.shape[1])) - want
     growth = np.abs(_growth(difference))
     return (
         float(np.linalg.norm(difference) / np.linalg.norm(want)),

@@ -55,22 +55,22 @@ def stamp_noise(stamp: FloatArray) -> float:
     if peak <= 0:
         raise PSFError("the noise of a PSF stamp without a positive pixel is not defined")
     radius = _relative_radius(stamp.shape)
-    pooled, limit = np.inf, np.inf
+    variance = np.inf
     for order in ORDERS:
         if min(stamp.shape) < 2 * order + 3:
             continue
         squares, where = _squared_differences(stamp, radius, order)
+        if order == ORDERS[0]:
+            values = squares[where > ANNULI[0][0]]
+            variance = float(values.mean()) if values.size else np.inf
         for inner, outer in ANNULI:
             values = squares[(where > inner) & (where <= outer)]
             spread = np.sqrt(2.0 / max(values.size * _independent_fraction(order), 1e-9))
             if spread < 0.45:
-                limit = min(limit, float(values.mean()) / (1.0 - 2.0 * spread))
-        if order == ORDERS[0]:
-            values = squares[where > ANNULI[0][0]]
-            pooled = float(values.mean()) if values.size else np.inf
-    variance = min(pooled, limit)
-    sigma = float(np.sqrt(variance)) if np.isfinite(variance) else 0.0
-    return sigma if sigma >= FAINTEST * peak else 0.0
+                variance = min(variance, float(values.mean()) / (1.0 - 2.0 * spread))
+        if variance < (FAINTEST * peak) ** 2:
+            return 0.0
+    return float(np.sqrt(variance)) if np.isfinite(variance) else 0.0
 
 
 def _relative_radius(shape: tuple[int, ...]) -> FloatArray:
@@ -85,6 +85,8 @@ def _squared_differences(stamp: FloatArray, radius: FloatArray, order: int) -> t
     mask /= np.linalg.norm(mask)
     inside = (slice(order // 2, -(order // 2)),) * 2
     values = ndimage.correlate1d(ndimage.correlate1d(stamp, mask, 0), mask, 1)[inside]
+    if stamp.all():
+        return values**2, radius[inside]
     filled = ~ndimage.maximum_filter(stamp == 0, order + 1)[inside]
     return values[filled] ** 2, radius[inside][filled]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import FloatArray, odd_shape, resized
+from psfmatch.geometry import FloatArray, frozen, odd_shape, resized
 from psfmatch.moments import fwhm
 
 __all__ = ["Wings", "continued", "extended", "fit_wings", "missing_flux"]
@@ -351,9 +351,10 @@ class _Window:
         return float(excess.sum() / np.abs(seen).sum())
 
 
+@lru_cache(maxsize=16)
 def _radius(shape: tuple[int, ...]) -> FloatArray:
     y, x = (np.arange(n) - n // 2 for n in shape)
-    return np.hypot(y[:, None], x[None, :])
+    return frozen(np.hypot(y[:, None], x[None, :]))
 
 
 @lru_cache(maxsize=64)

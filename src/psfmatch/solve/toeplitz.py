@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
 from scipy import fft
 
 from psfmatch.geometry import FloatArray
@@ -65,11 +67,14 @@ def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[Fl
     shape, workers = (length, length), processors()
     wanted = target[:1] if (target == target[:1]).all() else target
     s, t = (fft.rfft2(stamps, shape, workers=workers) for stamps in (science, wanted))
-    auto = fft.irfft2(s.real**2 + s.imag**2, shape, workers=workers)
-    cross = fft.irfft2(np.conj(s) * t, shape, workers=workers)
     lags = np.arange(-(size - 1), size)
     pixels = np.arange(-(size // 2), size // 2 + 1) + target.shape[1] // 2 - science.shape[1] // 2
-    return auto[:, lags[:, None], lags], cross[:, pixels[:, None], pixels]
+
+    def part(spectrum: NDArray[Any], where: NDArray[np.intp]) -> FloatArray:
+        rows = fft.ifft(spectrum, axis=1, overwrite_x=True, workers=workers)[:, where]
+        return np.asarray(fft.irfft(rows, length, workers=workers)[:, :, where])
+
+    return part((s.real**2 + s.imag**2).astype(complex), lags), part(np.conj(s) * t, pixels)
 
 
 class PixelEquations:
