@@ -519,6 +519,20 @@ def test_what_the_exposure_carries_is_kept_and_the_input_untouched(kernel):
     assert convolve(e.replace(variance=None), kernel).variance is None
 
 
+@pytest.mark.parametrize("rows, columns", [(slice(2, 6), slice(0, 4)), (slice(6, 7), slice(9, 10))])
+def test_the_edge_is_where_pixels_of_the_kernel_that_count_hang_over(rows, columns):
+    """Kernels that lie on one side of their middle; in blocks, and as cut-outs."""
+    image = np.zeros((KY, KX))
+    image[rows, columns] = 1.0
+    one = MatchingKernel.constant(image / image.sum(), BOX)
+    e = exposure(np.float32)
+    want = convolve(e, one, convolver=Direct())
+    for got in (convolve(e, one), convolve_many([e, e], [one, one])[1]):
+        np.testing.assert_array_equal(got.mask.array, want.mask.array)
+        np.testing.assert_allclose(got.image, want.image, rtol=1e-6)
+        np.testing.assert_allclose(got.variance, want.variance, rtol=1e-4)
+
+
 def test_one_thread_and_many_give_the_same_bits(kernel):
     e = dirty(np.float32)
     one, many = (convolve(e, kernel, convolver=FFT(threads=n, block=30)) for n in (1, 8))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData
 
 __all__ = ["MASK_PLANES", "Exposure", "Mask", "Planes", "renewed"]
+
+T = TypeVar("T")
 
 MASK_PLANES: Mapping[str, int] = MappingProxyType(
     {
@@ -389,13 +391,13 @@ class Exposure:
 def renewed(exposure: Exposure, planes: Planes | None = None, **fields: Any) -> Exposure:
     """A copy with other planes of the same shape and types, and other fields, none of which needs to be checked."""
     if planes is not None:
-        mask = _changed_copy(exposure.mask, array=frozen(planes.mask), planes=fields.pop("mask_planes"))
+        mask = _copy_with(exposure.mask, array=frozen(planes.mask), planes=fields.pop("mask_planes"))
         variance = None if planes.variance is None else frozen(planes.variance)
         fields |= {"image": frozen(planes.image), "variance": variance, "mask": mask}
-    return _changed_copy(exposure, **fields)
+    return _copy_with(exposure, **fields)
 
 
-def _changed_copy(of: Any, **fields: Any) -> Any:
+def _copy_with(of: T, **fields: Any) -> T:
     new = object.__new__(type(of))
     new.__dict__.update(of.__dict__, **fields)
     return new

@@ -17,7 +17,7 @@ from psfmatch.geometry import FloatArray
 
 __all__ = ["Axis", "Batch", "Blocks", "fast_length"]
 
-SHORTEST = 320
+SHORTEST = 480
 KERNELS = 8
 
 
@@ -90,10 +90,10 @@ class Axis:
         return np.clip(index - self.length + 1, 0, self.kernel), np.clip(index + 1, 0, self.kernel)
 
     def beyond(self, k: int, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """For which pixels of the output of a block the footprint, the kernel's pixels that are used, leaves the frame."""
-        first, *_, last = np.flatnonzero(used).repeat(2) - self.kernel // 2
+        """For which pixels of the output of a block the used ones of the kernel's pixels reach beyond the frame."""
+        offsets = np.flatnonzero(used) - self.kernel // 2
         index = k * self.step + np.arange(self.step)
-        return np.asarray((index < last) | (index - first >= self.length))
+        return np.asarray((index < offsets.max()) | (index - offsets.min() >= self.length))
 
 
 def fast_length(least: int) -> int:
@@ -175,7 +175,7 @@ class Blocks:
         """Where the footprint reaches beyond the frame, shape (n, y.step, x.step); None if nowhere."""
         if not any(self.at_border(place) for place in batch):
             return None
-        rows, columns = support.any(axis=1), support.any(axis=0)
+        rows, columns = np.any(support, axis=1), np.any(support, axis=0)
         return np.stack([self.y.beyond(r, rows)[:, None] | self.x.beyond(c, columns) for r, c in batch])
 
     def dilated(self, flags: Any, support: NDArray[np.bool_]) -> Any:

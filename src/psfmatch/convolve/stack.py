@@ -21,7 +21,7 @@ __all__ = ["Stack", "StackedKernels"]
 
 @dataclass(frozen=True)
 class Stack:
-    """Planes of one shape, each a block of its own without margins; see `Blocks`, whose batches are places, here numbers.
+    """Planes of one shape, each a block of its own without margins; see `Blocks`.  A batch are numbers of planes.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ class Stack:
 
     def beyond(self, batch: Sequence[int], support: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Where the footprint reaches beyond the plane, the same of each: shape (1, y.length, x.length)."""
-        return np.asarray(self.y.beyond(0, support.any(axis=1))[None, :, None] | self.x.beyond(0, support.any(axis=0)))
+        rows, columns = self.y.beyond(0, np.any(support, axis=1)), self.x.beyond(0, np.any(support, axis=0))
+        return np.asarray(rows[None, :, None] | columns)
 
     def dilated(self, flags: NDArray[Any], support: NDArray[np.bool_]) -> NDArray[Any]:
         """OR over the footprint of every pixel of some planes."""
@@ -122,10 +123,10 @@ class StackedKernels:
         from scipy import fft
 
         ny, nx = self._lengths
-        # A matrix product is faster than a transform of what is mostly zeros.
-        along_y, along_x = _waves(ny, ny, images.shape[1], cut.dtype), _waves(nx, nx // 2 + 1, images.shape[2], cut.dtype)
-        rows = images.astype(cut.dtype) @ along_x.T.copy().view(cut.dtype)
-        spectra = along_y @ rows.view(along_y.dtype)
+        # Of small images, matrix products are faster than transforms of what is mostly zeros.
+        along_y, along_x = _waves(ny, ny, images.shape[1]), _waves(nx, nx // 2 + 1, images.shape[2])
+        kind = complex_type(np, cut.dtype)
+        spectra = along_y.astype(kind) @ (images @ along_x.T).astype(kind)
         spectra *= fft.fft(fft.rfft(cut, nx), ny, axis=1, overwrite_x=True)
         y, x = self.stack.y.kernel // 2, self.stack.x.kernel // 2
         out = fft.irfft(fft.ifft(spectra, axis=1, overwrite_x=True)[:, y : y + cut.shape[1]], nx)
@@ -149,7 +150,6 @@ def _unlike(flags: NDArray[np.bool_]) -> slice:
 
 
 @lru_cache(maxsize=16)
-def _waves(length: int, count: int, pixels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The first waves of a transform at the first pixels, shape (count, pixels), in the precision of a real type."""
-    turns = np.outer(np.arange(count), np.arange(pixels)) % length / length
-    return np.asarray(np.exp(-2j * np.pi * turns), complex_type(np, dtype))
+def _waves(length: int, count: int, pixels: int) -> NDArray[Any]:
+    """The first waves of a transform of some length, at the first pixels: shape (count, pixels)."""
+    return np.asarray(np.exp(-2j * np.pi / length * (np.outer(np.arange(count), np.arange(pixels)) % length)))
