@@ -519,7 +519,7 @@ def test_what_the_exposure_carries_is_kept_and_the_input_untouched(kernel):
     assert convolve(e.replace(variance=None), kernel).variance is None
 
 
-@pytest.mark.parametrize("rows, columns", [(slice(2, 6), slice(0, 4)), (slice(6, 7), slice(9, 10))])
+@pytest.mark.parametrize(("rows", "columns"), [(slice(2, 6), slice(0, 4)), (slice(6, 7), slice(9, 10))])
 def test_the_edge_is_where_pixels_of_the_kernel_that_count_hang_over(rows, columns):
     """Kernels that lie on one side of their middle; in blocks, and as cut-outs."""
     image = np.zeros((KY, KX))
