@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from psfmatch import Exposure, GaussianPSF, read_exposure, read_matched, write_exposure
+from psfmatch.__main__ import run
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -66,6 +67,24 @@ def test_two_processes_writing_the_same_output(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out.fits"]
 
 
+def test_an_interrupted_import_ends_the_program_like_any_interruption(monkeypatch, capsys):
+    """Python makes a RuntimeError of what it met in ``__set_name__``."""
+
+    def main(**_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setattr("psfmatch.cli.main", main)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Aborted!\n")
+    monkeypatch.setattr("psfmatch.cli.main", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1.0, 2.5, 4.0])
 def test_interrupted_it_ends_at_once_and_cleans_up(tmp_path, after):
@@ -91,5 +110,6 @@ def test_interrupted_it_ends_at_once_and_cleans_up(tmp_path, after):
     if "out.fits" in names:  # it was quicker, and at its last words at most
         assert read_matched(tmp_path / "out.fits").exposure.shape == noise.shape
     assert names <= {"in.fits", "out.fits"}
-    assert process.returncode or "out.fits" in names
+    by_interrupt = process.returncode in (130, -signal.SIGINT)  # the other where Python was at an ``exec``
+    assert by_interrupt or (process.returncode == 0 and "out.fits" in names)
     assert (tmp_path / "in.fits").read_bytes() == before

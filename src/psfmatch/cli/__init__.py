@@ -46,6 +46,7 @@ def main() -> None:
       1  an image was read, but no acceptable kernel was found for it; check: its stars do not have the target PSF
       2  bad usage or bad input; the message says what to do about it
       3  check: the stars cannot tell
+      130  interrupted (Ctrl-C)
     """
 
 
