@@ -1,4 +1,4 @@
-"""The program ``psfmatch``, and ``python -m psfmatch``: the command line, which Ctrl-C ends without words of Python's."""
+"""The program ``psfmatch``, and ``python -m psfmatch``: the command line; Ctrl-C ends it without words of Python's."""
 
 from __future__ import annotations
 
