@@ -15,6 +15,7 @@ from psfmatch import (
     MoffatPSF,
     PSFError,
     PsfMatchWarning,
+    match,
 )
 from psfmatch.cells import cell_positions, sample_cells
 
@@ -171,3 +172,15 @@ def test_the_psf_error_tree():
     assert issubclass(PSFError, InputError)
     assert issubclass(InputError, ValueError)
     assert issubclass(MatchError, RuntimeError)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", ">i2", "u2", ">i4", "u4"])
+def test_a_mask_too_narrow_for_its_planes_is_made_wider(kind):
+    """Bits stay where they are, the highest one too, which is the sign of signed numbers."""
+    array = np.zeros((5, 7), kind)
+    array[1, 2] = np.array(1, kind) << (8 * array.itemsize - 1)
+    mask = Mask(array, {"LOW": 1, "TOP": 8 * array.itemsize - 1, "FAR": 40})
+    assert np.argwhere(mask.any_of("TOP")).tolist() == [[1, 2]]
+    assert not mask.any_of("LOW", "FAR").any()
+    exposure = Exposure(np.ones((40, 50)), mask=Mask(np.zeros((40, 50), kind)), psf=GaussianPSF(fwhm=3))
+    assert match(exposure, GaussianPSF(fwhm=4)).exposure.mask.any_of("EDGE")[0, 0]

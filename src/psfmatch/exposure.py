@@ -46,6 +46,7 @@ class Mask:
     ----------
     array : array of integers, shape (ny, nx)
         Bit ``k`` of a pixel is plane ``k``; bits without a name are kept.  Byte order and memory maps: see `Exposure`.
+        An array too narrow for its planes is replaced by a wider one.
     planes : mapping of str to int
         The bit of each named plane (default: Rubin's, `MASK_PLANES`).
 
@@ -71,7 +72,7 @@ class Mask:
         bits = sorted(planes.values())
         if len(set(bits)) != len(bits) or (bits and not 0 <= bits[0] <= bits[-1] < 63):
             raise InputError(f"mask planes {planes}: every plane needs a bit of its own, 0 to 62")
-        object.__setattr__(self, "array", frozen(_native(array)))
+        object.__setattr__(self, "array", frozen(_wide_enough(_native(array), max(bits, default=0))))
         object.__setattr__(self, "planes", MappingProxyType(planes))
 
     @classmethod
@@ -108,17 +109,14 @@ class Mask:
         missing = [name for name in names if name not in self.planes]
         if not missing:
             return self
-        used = int(np.bitwise_or.reduce(self.array, axis=None))
+        used = int(np.bitwise_or.reduce(_unsigned(self.array), axis=None))
         taken = {bit for bit in range(63) if used >> bit & 1} | set(self.planes.values())
         planes = dict(self.planes)
         for name in missing:
             wanted = MASK_PLANES.get(name, -1)
             planes[name] = wanted if wanted >= 0 and wanted not in taken else min(set(range(63)) - taken)
             taken.add(planes[name])
-        highest = 1 << max(planes.values())
-        if highest <= np.iinfo(self.array.dtype).max:
-            return Mask(self.array, planes)
-        return Mask(self.array.astype(np.promote_types(np.min_scalar_type(highest), self.array.dtype)), planes)
+        return Mask(self.array, planes)
 
     def without(self, *names: str) -> Mask:
         """The mask with these planes set nowhere; names that it lacks are none."""
@@ -386,6 +384,18 @@ class Exposure:
         return card(
             "Exposure", rows, picture=picture, says=f"Thumbnail of an image of {self.shape[1]} x {self.shape[0]} px"
         )
+
+
+def _unsigned(array: NDArray[np.integer[Any]]) -> NDArray[np.unsignedinteger[Any]]:
+    """The same bits as numbers without a sign."""
+    return array.view(array.dtype.str.replace("i", "u"))
+
+
+def _wide_enough(array: NDArray[np.integer[Any]], bit: int) -> NDArray[np.integer[Any]]:
+    """The array, or one of 32 or 64 bits, if it cannot hold this bit as a positive number."""
+    if 1 << bit <= np.iinfo(array.dtype).max:
+        return array
+    return _unsigned(array).astype(np.int32 if bit < 31 and array.itemsize < 4 else np.int64)
 
 
 def renewed(exposure: Exposure, planes: Planes | None = None, **fields: Any) -> Exposure:

@@ -40,6 +40,7 @@ MAX_OFFSET = 2.0
 FLAT, SMALL = 0.9, 15
 """The share of bright pixels at which a stamp is no PSF; pixels along a side within which nobody can tell."""
 LARGEST_STAMP = 4001
+NARROWEST = 0.1  # px: up to there integrals over pixels are true to 1e-4
 STEEPEST = 1e6
 
 
@@ -117,6 +118,8 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
     image = np.asarray(stamp)
     if image.ndim != 2:
         raise PSFError(f"{what} has {image.ndim} dimensions; give one two-dimensional image")
+    if image.size > LARGEST_STAMP**2:
+        raise PSFError(f"{what} has {image.shape[1]} x {image.shape[0]} px; cut it (is it a PSF, and not a mosaic?)")
     if image.dtype.kind not in "iuf":
         raise PSFError(f"{what} holds {image.dtype}; give real numbers")
     if image.shape[0] % 2 == 0 or image.shape[1] % 2 == 0:
@@ -201,6 +204,8 @@ class AnalyticPSF(PSF):
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, _ = as_positions(x, y)
         sy, sx = self._shape(shape)
+        if sy * sx > LARGEST_STAMP**2:
+            raise PSFError(f"stamps of {sx} x {sy} px are too large for a PSF; give a smaller size")
         dy, dx = np.arange(sy) - sy // 2.0, np.arange(sx) - sx // 2.0
         if self.sampling == "center":
             stamp = self._density(dx[None, :], dy[:, None])
@@ -251,6 +256,12 @@ def _positive(owner: Any, *names: str) -> None:
             raise InputError(f"{type(owner).__name__} {name}={value!r}: must be finite and positive")
 
 
+def _check_width(model: AnalyticPSF) -> None:
+    narrowest = model._extent[0]
+    if narrowest < NARROWEST:
+        raise InputError(f"{model!r} is {narrowest:.2g} px wide; give at least {NARROWEST:g} (widths are in pixels)")
+
+
 def _elliptical_radius2(dx: FloatArray, dy: FloatArray, ellipticity: float, angle: float) -> FloatArray:
     """Squared radius in the frame where the ellipse of geometric-mean axis 1 is the unit circle."""
     q, t = 1.0 - ellipticity, np.deg2rad(angle)
@@ -277,6 +288,7 @@ class _EllipticalPSF(AnalyticPSF):
             raise InputError(f"{type(self).__name__} ellipticity={self.ellipticity!r}: must be in [0, 1)")
         if not np.isfinite(self.angle):
             raise InputError(f"{type(self).__name__} angle={self.angle!r}: must be finite")
+        _check_width(self)
 
     _reach = 2.5
 
@@ -396,6 +408,7 @@ class DoubleGaussianPSF(AnalyticPSF):
             raise InputError(f"DoubleGaussianPSF b={self.b!r}: must be finite and not negative")
         if self.b > 0:
             _positive(self, "sigma2")
+        _check_width(self)
 
     @classmethod
     def from_fwhm(
@@ -620,7 +633,8 @@ class FunctionPSF(PSF):
 
 def _finish(stamps: FloatArray, x: FloatArray, y: FloatArray, shape: tuple[int, int], *, normalize: bool) -> FloatArray:
     """Check evaluated stamps, normalise them if asked to, and bring them to the shape."""
-    sums = stamps.sum(axis=(1, 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = stamps.sum(axis=(1, 2))
     bad = ~(np.isfinite(sums) & (sums > 0))
     if bad.any():
         k = int(np.argmax(bad))

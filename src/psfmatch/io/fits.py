@@ -37,7 +37,10 @@ SUM = "of the bytes of this HDU"
 BLOCK, CARD = 2880, 80
 MOST = 999  # axes of an image, columns of a table
 BITPIX = ("8", "16", "32", "64", "-32", "-64")
-SIZES = re.compile(rb"(?=(Z?NAXIS|NAXIS\d{1,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS) *=(.{70}))", re.DOTALL)
+SIZES = re.compile(rb"Z?NAXIS\d{0,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS")
+COUNTS = (b"NAXIS", b"ZNAXIS", b"TFIELDS")
+KEYWORD = 8  # letters at most
+END = re.compile(rb"END(?![A-Z0-9_-])")
 LONGEST_HEADER = 1 << 24
 SHORTEST_STREAM = 25  # HCOMPRESS: magic, rows, columns, scale, sum of all pixels, three numbers of bit planes
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -130,13 +133,15 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
         header = bytearray()
         while (block := source.read(BLOCK)) and len(header) < LONGEST_HEADER:
             header += block
-            if block.rstrip(b" \0").endswith(b"END"):
+            if any(END.match(block, k) for k in range(0, len(block), CARD)):
                 break
         cards: dict[bytes, int] = {}
-        for found in SIZES.finditer(header):
-            if found.start() % CARD == 0 and cards.setdefault(found[1], value := _size(found, path)) != value:
-                said = f"{found[1].decode()} = {cards[found[1]]} and {found[1].decode()} = {value}"
-                raise FormatError(f"{path}: a header says {said}; one of them is wrong")
+        for start in range(0, len(header), CARD):
+            if found := _size(bytes(header[start : start + CARD]), path):
+                name, value = found
+                if cards.setdefault(name, value) != value:
+                    said = f"{name.decode()} = {cards[name]} and {name.decode()} = {value}"
+                    raise FormatError(f"{path}: a header says {said}; one of them is wrong")
         axes = [cards.get(b"NAXIS%d" % (k + 1), 0) for k in range(cards.get(b"NAXIS", 0))]
         more = [n for name, n in cards.items() if name.startswith(b"NAXIS") and n > size]
         if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
@@ -168,13 +173,22 @@ def _check_streams(content: bytes, path: Path) -> None:
                 raise FormatError(f"{path}: tile {row} of a compressed image is damaged")
 
 
-def _size(card: re.Match[bytes], path: Path) -> int:
-    """The number on a card from which the size of an HDU follows, checked to be one that FITS knows."""
-    name, value = card[1].decode("ascii"), card[2].decode("latin1").partition("/")[0].strip()
-    known = value in BITPIX if name == "BITPIX" else value.isdecimal() and int(value) >= (name == "GCOUNT")
-    if not known or (name in ("NAXIS", "ZNAXIS", "TFIELDS") and int(value) > MOST):
-        raise FormatError(f"{path}: a header says {name} = {value}, which cannot be")
-    return int(value)
+def _size(card: bytes, path: Path) -> tuple[bytes, int] | None:
+    """The name and the number on a card from which the size of an HDU follows, checked to be one that FITS knows.
+
+    Astropy takes such a name whatever its case, also after blanks and without an equals sign, where it makes texts of
+    the number.
+    """
+    name = card[: KEYWORD + 1].partition(b"=")[0][:KEYWORD].strip(b" ").upper()
+    if not SIZES.fullmatch(name):
+        return None
+    before, _, after = card.partition(b"=")
+    value = after.decode("latin1").partition("/")[0].strip()
+    known = value in BITPIX if name == b"BITPIX" else value.isdecimal() and int(value) >= (name == b"GCOUNT")
+    if before.rstrip(b" ").upper() != name or not known or (name in COUNTS and int(value) > MOST):
+        said = " ".join(card.decode("latin1").partition("/")[0].split())
+        raise FormatError(f"{path}: a header says {said}, which cannot be")
+    return name, int(value)
 
 
 def _check_count(hdus: fits.HDUList) -> None:

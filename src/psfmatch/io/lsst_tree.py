@@ -23,6 +23,8 @@ __all__ = ["Tree", "is_tree", "kind_of"]
 SCHEMAS = "images.lsst.io/schemas/"
 SOURCE = re.compile(r"fits:(?P<name>[^,\[]+)(,(?P<version>\d+))?(\[\d+\])?")
 
+BYTES = re.compile(r"\d*[PQ]?B(\(\d*\))?")
+
 
 def is_tree(source: PSFSource) -> bool:
     """Whether it is a file of ``lsst.images``, in FITS or JSON."""
@@ -57,9 +59,10 @@ class Tree:
 
     @staticmethod
     def _json(hdus: fits.HDUList) -> bytes:
+        column = hdus["JSON"].columns[0]
+        if not BYTES.fullmatch(str(column.format)) or column.bscale or column.bzero:
+            raise ValueError(f"a column of the format {column.format} in place of bytes")
         found = np.asarray(hdus["JSON"].data[0][0])
-        if found.dtype.kind not in "iu":
-            raise ValueError(f"numbers of type {found.dtype.name} in place of bytes")
         return found.astype(np.uint8).tobytes()
 
     def array(self, node: Any) -> NDArray[Any]:
