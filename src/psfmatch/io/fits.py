@@ -146,8 +146,9 @@ def _check_headers(source: BinaryIO, size: int, path: Path) -> None:
         more = [n for name, n in cards.items() if name.startswith(b"NAXIS") and n > size]
         if more and (0 in axes or not set(more) <= set(axes)):  # else the sizes of the HDUs tell
             raise FormatError(f"{path}: a header promises {max(more)} rows or columns of nothing; it is wrong")
-        grouped = axes[:1] == [0] and b"GROUPS  =                    T" in header
-        values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + math.prod(axes[grouped:])) if axes else 0
+        if axes[:1] == [0] and b"GROUPS  =" in header:
+            raise FormatError(f"{path}: holds random groups, which are no images")
+        values = cards.get(b"GCOUNT", 1) * (cards.get(b"PCOUNT", 0) + math.prod(axes)) if axes else 0
         end = at + len(header) + -(-abs(cards.get(b"BITPIX", 8)) * values // 8 // BLOCK) * BLOCK
         if b"HCOMPRESS_1" in header and end <= size:
             source.seek(at)
