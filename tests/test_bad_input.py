@@ -141,7 +141,7 @@ TABLE = [
     ('DoubleGaussianPSF(sigma1=0.0, sigma2=2.0, b=0.1)',
      InputError, 'DoubleGaussianPSF sigma1=0.0: must be finite and positive'),
     ('DoubleGaussianPSF(sigma1=1.0, sigma2=2.0, b=-2.0)',
-     InputError, 'DoubleGaussianPSF b=-2.0: must be finite and not negative'),
+     InputError, 'DoubleGaussianPSF b=-2.0: must lie between 0 and 1e+06'),
     ('ImagePSF(np.ones((4, 5)))',
      PSFError, 'PSF stamp has an even size (4, 5); cut or pad it to odd sides'),
     ('ImagePSF(np.zeros((5, 5)))',

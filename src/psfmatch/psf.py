@@ -41,7 +41,7 @@ FLAT, SMALL = 0.9, 15
 """The share of bright pixels at which a stamp is no PSF; pixels along a side within which nobody can tell."""
 LARGEST_STAMP = 4001
 NARROWEST = 0.1  # px: up to there integrals over pixels are true to 1e-4
-STEEPEST = 1e6
+WIDEST = STEEPEST = STRONGEST = 1e6
 
 
 class PSF(ABC):
@@ -257,9 +257,11 @@ def _positive(owner: Any, *names: str) -> None:
 
 
 def _check_width(model: AnalyticPSF) -> None:
-    narrowest = model._extent[0]
+    narrowest, reach = model._extent
     if narrowest < NARROWEST:
         raise InputError(f"{model!r} is {narrowest:.2g} px wide; give at least {NARROWEST:g} (widths are in pixels)")
+    if reach > WIDEST:
+        raise InputError(f"{model!r} reaches {reach:.2g} px far, as no PSF does (widths are in pixels)")
 
 
 def _elliptical_radius2(dx: FloatArray, dy: FloatArray, ellipticity: float, angle: float) -> FloatArray:
@@ -404,8 +406,8 @@ class DoubleGaussianPSF(AnalyticPSF):
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive(self, "sigma1")
-        if not (np.isfinite(self.b) and self.b >= 0):
-            raise InputError(f"DoubleGaussianPSF b={self.b!r}: must be finite and not negative")
+        if not 0 <= self.b <= STRONGEST:
+            raise InputError(f"DoubleGaussianPSF b={self.b!r}: must lie between 0 and {STRONGEST:g}")
         if self.b > 0:
             _positive(self, "sigma2")
         _check_width(self)
