@@ -291,9 +291,9 @@ class _Window:
         return np.log(self.radius)
 
     @cached_property
-    def log_weight(self) -> FloatArray:
-        """The weights times ln r."""
-        return self.weight * self.log_radius
+    def _moments(self) -> FloatArray:
+        """What makes of sums at each radius their weighted sum and that of ln r, shape (2, m)."""
+        return np.stack([self.weight, self.weight * self.log_radius])
 
     @cached_property
     def flux(self) -> float:
@@ -316,8 +316,8 @@ class _Window:
 
     def mean_log_radius(self, values: FloatArray) -> float:
         """The mean of ln r of sums at each radius under the weights; NaN where their sum is not positive."""
-        total = float(self.weight @ values)
-        return float(self.log_weight @ values) / total if total > 0 else np.nan
+        total, logs = (self._moments @ values).tolist()
+        return float(logs / total) if total > 0 else np.nan
 
     def parameter(
         self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float, shift: float = 0.0
@@ -346,8 +346,8 @@ class _Window:
         if self.flux <= 0 or model.sum() <= 0:
             return np.inf
         deviation = seen - model * (seen.sum() / model.sum())
-        error = noise * np.sqrt(np.bincount(ring, self.count * self.weight**2))
-        excess = np.sqrt(np.maximum(deviation**2 - (SIGNIFICANCE * error) ** 2, 0.0))
+        variance = noise**2 * np.bincount(ring, self.count * self.weight**2)
+        excess = np.sqrt(np.maximum(deviation**2 - SIGNIFICANCE**2 * variance, 0.0))
         return float(excess.sum() / np.abs(seen).sum())
 
 
@@ -404,9 +404,14 @@ def _gaussian(window: _Window, shift: float = 0.0) -> Wings:
 
 def _flux_beyond_border(wings: Wings, shape: tuple[int, ...]) -> float:
     """The flux of the wings outside the rectangle of the stamp."""
+    return float(wings.flux_beyond(_border(shape)).mean() * 2.0 * np.pi)
+
+
+@lru_cache(maxsize=16)
+def _border(shape: tuple[int, ...]) -> FloatArray:
+    """How far the border of a stamp is from its centre, in 256 directions."""
     angle = (np.arange(256) + 0.5) / 256 * 2.0 * np.pi
-    border = np.minimum(0.5 * shape[0] / np.abs(np.sin(angle)), 0.5 * shape[1] / np.abs(np.cos(angle)))
-    return float(wings.flux_beyond(border).mean() * 2.0 * np.pi)
+    return frozen(np.minimum(0.5 * shape[0] / np.abs(np.sin(angle)), 0.5 * shape[1] / np.abs(np.cos(angle))))
 
 
 def extended(stamp: FloatArray, shape: tuple[int, int], wings: Wings, measured: Mask | None = None) -> FloatArray:

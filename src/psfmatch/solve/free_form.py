@@ -431,7 +431,7 @@ class _Work:
         self.frontier_ratio = self.reached / least
         self.gain = float(max((k**2).sum() for k in kernels))
         self.amplification = Amplification.of(kernels)
-        self.ripples = any(
+        self.ripples = self.amplification.largest > AMPLIFIED and any(
             self._demand(cell.science, cell.target).exceeded(kernel, residual, self.options.tolerance)
             for cell, kernel, residual in zip(own.cells, kernels, residuals, strict=True)
         )
