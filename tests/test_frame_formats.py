@@ -280,17 +280,74 @@ def test_asdf_files_that_are_not_romans(tmp_path):
         read_exposure(roman(tmp_path / "r.asdf", data=np.zeros((4, *SHAPE))))
     whole = roman(tmp_path / "s.asdf").read_bytes()
     (tmp_path / "s.asdf").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FormatError, match=r"s\.asdf: cannot be read as ASDF"):
+    with pytest.raises(FormatError, match=r"s\.asdf: is cut off: a block of"):
         read_exposure(tmp_path / "s.asdf")
 
 
-@pytest.mark.parametrize("data", ["{$ref: 'b.asdf#/roman/data'}", "{source: 'b.asdf', datatype: float32, shape: [3]}"])
-def test_asdf_files_that_point_elsewhere(tmp_path, data):
-    pytest.importorskip("asdf")
-    text = f"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n---\nroman: {{data: {data}}}\n...\n"
-    (tmp_path / "a.asdf").write_text(text)
-    with pytest.raises(FormatError, match=r"a\.asdf: points to 'b\.asdf"):
+ARRAY = "!core/ndarray-1.1.0"
+ELSEWHERE = {
+    "$ref": "{{$ref: '{}#/roman/data'}}",
+    "block": f"{ARRAY} {{{{source: '{{}}', datatype: float32, byteorder: little, shape: [3, 4]}}}}",
+    "untyped": f"{ARRAY} {{{{data: '{{}}'}}}}",
+    "mask": f"{ARRAY} {{{{data: [[1, 2]], mask: {ARRAY} {{{{source: '{{}}', byteorder: little}}}}}}}}",
+    "tagged": f"{ARRAY} {{{{source: !x '{{}}', byteorder: little}}}}",
+    "key": f"{ARRAY} {{{{!x source: '{{}}', byteorder: little}}}}",
+    "merged": f"{ARRAY} {{{{<<: {{{{source: '{{}}', byteorder: little}}}}}}}}",
+}
+
+
+@pytest.mark.parametrize("place", ["b.asdf", "{folder}/b.asdf", "file://{folder}/b.asdf", "http://127.0.0.1:9/b.asdf"])
+@pytest.mark.parametrize("data", ELSEWHERE)
+def test_asdf_files_that_point_elsewhere(tmp_path, monkeypatch, data, place):
+    """Refused, and neither the other file nor an address is opened."""
+    generic_io = pytest.importorskip("asdf.generic_io")
+    roman(tmp_path / "b.asdf")
+    place = place.format(folder=tmp_path)
+    text = f"%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n---\nroman: {{data: {ELSEWHERE[data].format(place)}}}\n...\n"
+    (tmp_path / "a.asdf").write_text(f"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n{text}")
+    opened = []
+    monkeypatch.setattr(generic_io, "get_file", lambda *_, **__: opened.append(_))
+    with pytest.raises(FormatError, match=rf"a\.asdf: (points to '{place}|a key '(<<|source)' is not read)"):
         read_exposure(tmp_path / "a.asdf")
+    assert not opened
+
+
+def asdf_text(tree):
+    return (
+        f"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n---\nroman: {tree}\n...\n".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "200 one in another"),
+        ("{a: &a [x], b: {<<: [*a, *a]}}", "key '<<' is not read"),
+        ("&a {b: *a}", "more than 1000000 nodes"),
+        (f"{{x: {':1' * 300_000}}}".replace(": :1", ": 1"), "an integer of"),
+        ("{x: !transform/identity-1.2.0 {n_dims: 1000000000}}", "more than 1000000 nodes"),
+        ("{x: !unit/unit-1.0.0 '10**99999999'}", r"'10\*\*99999999' is no unit"),
+        ("{x: !unit/quantity-1.1.0 {value: 1.0, unit: 10**99999999}}", r"'10\*\*99999999' is no unit"),
+        (f"{{data: {ARRAY} {{data: [a], datatype: [ascii, 2000000000]}}}}", "claims 2e.09 elements"),
+        (f"{{data: {ARRAY} {{source: 0, shape: [4], shape: [5]}}}}", "says something twice"),
+    ],
+)
+def test_asdf_files_whose_tree_has_no_end(tmp_path, tree, words):
+    pytest.importorskip("asdf")
+    (tmp_path / "a.asdf").write_bytes(asdf_text(tree))
+    with pytest.raises(FormatError, match=rf"a\.asdf: .*{words}"):
+        read_exposure(tmp_path / "a.asdf")
+
+
+def test_an_asdf_file_is_not_read_by_its_index(tmp_path):
+    """An index that leads into a block, where other headers could lie, and one that is deeper than a stack."""
+    path = roman(tmp_path / "a.asdf")
+    whole = path.read_bytes()
+    at = whole.index(b"#ASDF BLOCK INDEX")
+    first, second = (int(word) for word in whole[at:].split(b"---")[1].split()[1:4:2])
+    for index in (b"- %d\n- %d\n- %d\n" % (first, second + 1, second + 2), b"[" * 100_000):
+        path.write_bytes(whole[:at] + b"#ASDF BLOCK INDEX\n%YAML 1.1\n---\n" + index)
+        np.testing.assert_array_equal(read_exposure(path).image, PIXELS)
 
 
 def test_files_that_no_format_takes(tmp_path):
