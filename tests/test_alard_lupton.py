@@ -22,6 +22,8 @@ from psfmatch import (
     matching_kernel,
     measure_quality,
 )
+from psfmatch.cells import sample_at
+from psfmatch.fields import n_terms
 from psfmatch.quality import check_positions
 from psfmatch.solve.basis import delta_basis, gaussian_basis, gaussian_sigmas, kernel_size_for, zero_sum
 from psfmatch.solve.normal import normal_equations
@@ -184,6 +186,21 @@ def test_pca_keeps_the_match_with_a_handful_of_images():
     assert residual[6] < 0.3 * residual[1]
 
 
+def test_a_lone_cells_kernel_is_its_own_component():
+    options = {"order": 0, **FIXED}
+    x, y = np.array([930.0]), np.array([11.0])
+    cells = sample_at(varying_psf(), GaussianPSF(fwhm=5.0), BOX, x=x, y=y, size=31)
+    own = AlardLupton(**options, sum_rule="fit").solve(cells).kernel.stamps(x=930, y=11)[0]
+    alone = AlardLupton(**options, pca=PCA(components=1)).solve(cells)
+    np.testing.assert_allclose(alone.kernel.stamps(x=930, y=11)[0], own / own.sum(), atol=1e-12)
+
+
+def test_the_widths_of_both_psfs_are_told():
+    statistics = matching_kernel(GaussianPSF(fwhm=3.1, size=31), GaussianPSF(fwhm=5.2), solver=AlardLupton()).statistics
+    for name, width in (("fwhm_science", 3.1), ("fwhm_target", 5.2)):
+        assert statistics[name] == pytest.approx(np.hypot(width, 2.354820045 / np.sqrt(12.0)), rel=0.01)
+
+
 @pytest.mark.parametrize(
     "regularization",
     [
@@ -273,6 +290,26 @@ def test_clipping_rejects_the_cell_that_does_not_belong():
         assert [(x, y) for x, y in zip(cells.x[lost], cells.y[lost], strict=True)] == [(1050.0, 10.0)]
 
 
+def test_the_residual_of_a_kernel_of_one_pixel():
+    """``norm2(T - a S)`` of the best factor a, in units of the noise ``sqrt(1 + a^2)``."""
+    science, target = MoffatPSF(fwhm=3.0, beta=3.0, size=31), MoffatPSF(fwhm=3.6, beta=2.5, size=31)
+    options = {"size": 1, "sigmas": (1.0,), "degrees": (0,), "scale_by_fwhm": False, "order": 0, "sum_rule": "fit"}
+    cells = AlardLupton(**options).sample(science, target, Box.from_shape((60, 40)))
+    s, t = cells.science[0], cells.target[0]
+    factor = (s * t).sum() / (s * s).sum()
+    scatter = (t - factor * s).std() / np.sqrt(1.0 + factor**2)
+    for share, rejected in ((1.001, 0), (0.999, len(cells))):
+        clipping = Clipping(single=True, residual_mean=1.0, residual_std=share * scatter)
+        solver = AlardLupton(clipping=clipping, **options)
+        if rejected:
+            with pytest.raises(MatchError, match="0 of"):
+                solver.solve(cells)
+        else:
+            solution = solver.solve(cells)
+            assert solution.statistics["cells_used"] == len(cells)
+            assert solution.kernel.stamps(x=9, y=9).item() == pytest.approx(factor)
+
+
 @pytest.mark.parametrize("radius", [None, 4, 99])
 def test_residuals_are_measured_over_the_core_in_units_of_the_noise(radius):
     """Of the difference of two stamps of unit variance, one of them convolved; a wide core is all there is."""
@@ -305,15 +342,17 @@ def test_kernel_sums_that_stand_out_are_rejected():
     assert statistics["cells_rejected_sum"] == 1
 
 
-def test_a_background_under_the_target_is_fitted():
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_background_under_the_target_is_fitted(order):
     science = ImagePSF(MoffatPSF(fwhm=3.0, beta=3.0).stamps(x=0, y=0, shape=(31, 31))[0])
     plain = GaussianPSF(fwhm=5.0).stamps(x=0, y=0, shape=(31, 31))[0]
     target = ImagePSF(plain + 1e-4)
-    solver = AlardLupton(border="cut", background_order=1, cell_shape=(100, 100), scale_by_fwhm=False)
+    solver = AlardLupton(border="cut", background_order=order, cell_shape=(100, 100), scale_by_fwhm=False)
     solution = solver.solve(solver.sample(science, target, BOX))
     without = solver.solve(solver.sample(science, ImagePSF(plain), BOX))
     difference = solution.statistics["background"] - without.statistics["background"]
-    np.testing.assert_allclose(difference, [1e-4, 0, 0], atol=2e-7)
+    np.testing.assert_allclose(difference, [1e-4, 0, 0][: n_terms(order)], atol=2e-7)
+    assert len(solution.kernel.basis) == len(solution.kernel.weights.coefficients)
 
 
 def test_condition_limits_are_acted_on():

@@ -97,6 +97,28 @@ def test_the_noise_gain_to_expect_is_that_at_the_nearest_strength():
 
 
 @pytest.mark.parametrize(
+    ("science", "floor", "tried"),
+    [(PAIR[0], 0.0, [17]), (PAIR[0], 5e-6, [17, 25]), (VARYING, 0.0, [17, 25])],
+    ids=["to its end", "half way", "varying"],
+)
+def test_a_walk_that_came_to_its_end_is_not_begun_again(science, floor, tried):
+    """Of what is weaker than the weakest there is nothing, but kernels that vary may have to be smoother."""
+    sizes = []
+
+    def cropped(size):
+        sizes.append(size)
+        return SimpleNamespace(
+            trade=lambda s: Trade(s, s, 0.3, s < floor), tolerance=1e-9, max_noise_gain=2.0, cropped=cropped
+        )
+
+    equations = SimpleNamespace(size=41, cropped=lambda size: equations, solve=lambda s: 0, residual=lambda k: 0.5)
+    work = _Work(FreeForm(), science, PAIR[1], BOX)
+    work._choose([equations], cropped(99))
+    assert sizes[1:] == tried
+    assert work.size == 25
+
+
+@pytest.mark.parametrize(
     ("shape", "trusted", "options", "science", "cap", "words"),
     [
         ((2000, 999), 301, {"max_size": 129}, PAIR[0], 123, "the frame, 999 px wide"),  # an eighth
@@ -183,12 +205,17 @@ def test_as_many_cells_as_are_asked_for_are_enough():
 
 
 @pytest.mark.parametrize("variance", [1e-3, 1.0])
-@pytest.mark.parametrize(("choice", "left_out"), [("unbiased-risk", 0), ("biased-risk", 2)])
-def test_the_strength_of_least_predictive_risk(choice, left_out, variance):
+@pytest.mark.parametrize(
+    ("choice", "left_out", "limit"),
+    [("unbiased-risk", 0, 2000.0), ("unbiased-risk", 3, 2000.0), ("biased-risk", 2, 2000.0), ("biased-risk", 8, 1.0)],
+)
+def test_the_strength_of_least_predictive_risk(choice, left_out, limit, variance):
     """By explicit inverses in the space of the eigenvectors that count; the steps are those of Rubin's task."""
     rng = np.random.default_rng(3)
     vectors = np.linalg.qr(rng.normal(size=(9, 9)))[0]
     values = np.geomspace(1.0, 1e-4, 9)
+    if choice == "unbiased-risk":
+        values[9 - left_out :] = 0.0
     matrix, penalty = vectors * values @ vectors.T, np.diag(rng.uniform(0.5, 2.0, 9))
     vector = matrix @ rng.normal(size=9) + np.sqrt(variance) * vectors @ (np.sqrt(values) * rng.normal(size=9))
     part = vectors[:, : 9 - left_out]
@@ -200,7 +227,7 @@ def test_the_strength_of_least_predictive_risk(choice, left_out, variance):
         plain = part.T @ vector / values[: 9 - left_out]
         risks.append(seen @ seen + 2.0 * (variance * np.trace(part.T @ inverse @ part) - seen @ plain))
     equations = NormalEquations(matrix[None], vector[None], np.ones(1), 9)
-    regularization = Regularization(choice=choice, variance=variance, max_condition=2000.0)
+    regularization = Regularization(choice=choice, variance=variance, max_condition=limit)
     np.testing.assert_allclose(regularization.steps, steps)
     assert regularization._factors(equations, penalty) == pytest.approx(variance * steps[np.argmin(risks)])
 

@@ -49,6 +49,15 @@ def test_what_is_left_out_is_what_the_tolerance_says():
     np.testing.assert_array_equal(weights[0], 1.0)
 
 
+def test_what_is_above_the_rounding_is_kept_if_the_tolerance_asks_for_it():
+    """Of two orthogonal components the weaker has 1.5e-7 of all."""
+    waves = np.linalg.qr(np.random.default_rng(6).normal(size=(63, 3)))[0].T.reshape(3, 7, 9)
+    u = np.linspace(-1.0, 1.0, 20)
+    weights = np.linalg.qr(np.stack([np.ones(20), u, u**2], axis=1))[0].T * np.array([[1.0], [0.1], [1.5e-7]])
+    kernels = np.tensordot(weights.T, waves, axes=1)
+    assert [len(principal_kernels(kernels, t)[0]) for t in (1.2e-7, 1.8e-7, 0.2)] == [3, 2, 1]
+
+
 def test_misfit_is_measured_at_the_cells():
     images, field = truth(order=2)
     x, y = cells()

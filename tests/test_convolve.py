@@ -21,7 +21,9 @@ from psfmatch import (
     convolve,
     convolve_many,
 )
-from psfmatch.convolve.job import Job
+from psfmatch.convolve.arrays import norms
+from psfmatch.convolve.flags import dilated
+from psfmatch.convolve.job import Job, _median
 from psfmatch.convolve.splines import _thinned
 from psfmatch.exposure import MASK_PLANES
 
@@ -153,6 +155,29 @@ def test_a_block_without_a_floor_is_convolved_at_once():
     out = Job._convolved(job, SimpleNamespace(convolve=convolved), cut, None, np.array([0.0, 5.0]).reshape(2, 1, 1))
     assert asked == [[18.0, 5.0]]
     assert out is cut
+    for present in (None, np.ones((2, 35), bool)):
+        middle = _median(np.random.default_rng(1).permuted(np.arange(70.0).reshape(2, 35), axis=1), present)
+        np.testing.assert_array_equal(middle.ravel(), [17.0, 52.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sources_on_nothing_are_as_true_as_on_a_sky(kernel, dtype):
+    """A star of 1e9 beside faint ones, most of the block being zero: to 1e-6 of the brightest under the footprint."""
+    image = np.zeros(BOX.shape, dtype)
+    image[13::17, 7::19] = 1.0
+    image[60, 40] = 1e9
+    truth, fast = (convolve(Exposure(image, box=BOX), kernel, convolver=c).image for c in (Direct(), FFT()))
+    brightest = maximum_filter(image, kernel.shape)
+    lit = brightest > 0
+    assert np.max(np.abs(fast - truth)[lit] / brightest[lit]) < 1e-6
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-9, 1.0, 1e25])
+def test_no_norm_over_or_underflows(unit):
+    images = np.random.default_rng(15).normal(size=(3, 5, 8))
+    images[1] = 0.0
+    wanted = unit * np.linalg.norm(images.reshape(3, -1), axis=1)
+    np.testing.assert_allclose(norms(np, (unit * images).astype(np.float32)), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["polynomial", "spline"])
@@ -363,11 +388,11 @@ def test_many_need_one_kernel_each(kernel):
 
 
 def test_blocks_are_by_themselves_large_enough_for_a_large_kernel():
-    image, weights = np.random.default_rng(14).normal(size=(301, 267)), np.zeros((171, 185))
-    weights[0, 3], weights[170, 184], weights[80, 90] = 1.0, -2.0, 3.0
+    image, weights = np.random.default_rng(14).normal(size=(301, 367)), np.zeros((171, 285))
+    weights[0, 3], weights[170, 284], weights[80, 90] = 1.0, -2.0, 3.0
     out = convolve(Exposure(image), MatchingKernel.constant(weights, BOX), convolver=FFT(edge="nan")).image
-    wanted = image[170:, 181:-3] - 2.0 * image[:-170, :-184] + 3.0 * image[90:-80, 94:-90]
-    np.testing.assert_allclose(out[85:-85, 92:-92], wanted, atol=1e-11)
+    wanted = image[170:, 281:-3] - 2.0 * image[:-170, :-284] + 3.0 * image[90:-80, 194:-90]
+    np.testing.assert_allclose(out[85:-85, 142:-142], wanted, atol=1e-11)
 
 
 def test_an_image_of_the_kernels_size_has_one_whole_pixel():
@@ -380,6 +405,8 @@ def test_an_image_of_the_kernels_size_has_one_whole_pixel():
     for smaller in (image[1:], image[:, 1:]):
         with pytest.raises(InputError, match="smaller than the kernel"):
             convolve(Exposure(smaller), kernel)
+        with pytest.raises(InputError, match="smaller than the kernel"):
+            convolve_many([Exposure(image), Exposure(smaller)], [kernel, kernel])
 
 
 def test_each_region_has_borders_of_its_own_and_brings_the_planes_to_say_so(kernel):
@@ -506,6 +533,14 @@ def test_kernels_with_empty_pixels_spread_masks_over_their_support_only():
     for convolver in (Direct(), FFT()):
         out = convolve(e, MatchingKernel.constant(image, BOX), convolver=convolver)
         assert np.argwhere(out.mask.array & 2).tolist() == [[58, 40], [61, 43]]
+
+
+@pytest.mark.parametrize("support", [np.ones((3, 5), bool), np.tri(3, 5, 1, dtype=bool)], ids=["rectangle", "triangle"])
+def test_where_all_pixels_have_a_flag_all_keep_it(support):
+    flags = np.ones((2, 9, 14), np.int32)
+    np.testing.assert_array_equal(dilated(flags, support), np.ones((2, 7, 10), np.int32))
+    flags[1, 4, 6] = 6
+    np.testing.assert_array_equal(dilated(flags, support) & 1, np.ones((2, 7, 10), np.int32))
 
 
 def test_what_the_exposure_carries_is_kept_and_the_input_untouched(kernel):

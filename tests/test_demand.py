@@ -4,7 +4,8 @@ from scipy.optimize import brentq
 
 from psfmatch import Box, FreeForm, GaussianPSF, ImagePSF, MoffatPSF, Outcome, matching_kernel
 from psfmatch.moments import SIGMA_TO_FWHM
-from psfmatch.solve.demand import Amplification, Demand
+from psfmatch.solve.demand import Amplification, Demand, wiener_weights
+from psfmatch.solve.free_form import _Work
 
 
 def stamp(psf, size=41, noise=0.0, seed=0):
@@ -76,6 +77,40 @@ def test_what_is_amplified_too_much_does_not_depend_on_the_flux(flux):
     sharp, smooth = (np.outer(line, line) for line in ([-0.5, 2.0, -0.5], [0.25, 0.5, 0.25]))
     assert demand.exceeded(flux * sharp, 1e-2, 1e-3)
     assert not demand.exceeded(flux * smooth, 1e-2, 1e-3)
+
+
+@pytest.mark.parametrize("flux", [1.0, 0.01, 300.0])
+def test_what_noise_hides_is_not_demanded_whatever_the_flux(flux):
+    science, target = stamp(MoffatPSF(fwhm=3.5, beta=3.0)) * flux, stamp(GaussianPSF(fwhm=5.8))
+    peak = float(np.abs(np.fft.fft2(science)).max()) ** 2
+    demand = Demand.of(science, target, (1e-3 * peak, 0.0))
+    assert not demand.known.all()
+    assert demand.largest(1e-3).largest == pytest.approx(1.0, abs=1e-3)
+    assert demand.exceeded(flux * np.outer([-0.5, 2.0, -0.5], [0.25, 0.5, 0.25]), 1e-2, 1e-3)
+
+
+def test_the_floors_are_the_power_of_white_noise_in_stamps_of_any_shape():
+    rng = np.random.default_rng(5)
+    shapes, sigmas = ((15, 41), (37, 23)), (0.02, 0.05)
+    stamps = [GaussianPSF(fwhm=2.0).stamps(x=0, y=0, shape=n)[0] + rng.normal(0.0, 0.01, n) for n in shapes]
+    work = _Work(FreeForm(), *(ImagePSF(s) for s in stamps), Box(0, 0, 1, 1), noise={"science": 0.02, "target": 0.05})
+    demand = work._demand(*stamps)
+    known = np.ones(demand.known.shape, bool)
+    for s, sigma in zip(stamps, sigmas, strict=True):
+        known &= np.abs(np.fft.fft2(s, known.shape)) > sigma * s.max() * np.sqrt(s.size)
+    np.testing.assert_array_equal(demand.known, known)
+    assert 0.1 < known.mean() < 0.99
+
+
+def test_a_residual_beyond_double_precision_is_not_reached():
+    science = np.array([[9.0, 1.0, 1e-3], [4.0, 2.0, 0.0]])
+    target, count = np.array([7.0, 2.0, 0.1]), np.array([1.0, 2.0, 2.0])
+    for residual, wanted in ((0.3, [True, True]), (1e-3, [True, False]), (1e-20, [False, False])):
+        weights, reached = wiener_weights(science, target, count, residual)
+        assert reached.tolist() == wanted
+        for weight, power in zip(weights[reached], science[reached], strict=True):
+            left = (weight / (power + weight)) ** 2 * target * count
+            assert np.sqrt(left.sum() / (target * count).sum()) == pytest.approx(residual, rel=1e-4)
 
 
 ROUND = MoffatPSF(fwhm=4.5, beta=3.0)

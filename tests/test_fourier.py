@@ -152,6 +152,18 @@ def test_predicted_figures_are_those_of_the_stamps():
     assert quality.noise_gain[0] == pytest.approx(solution.statistics["noise_gain"], rel=1e-9)
 
 
+@pytest.mark.parametrize(("size", "side"), [(15, 45), (21, 48)])
+def test_nor_do_they_depend_on_the_grid(size, side):
+    """Lopsided PSFs with power up to Nyquist's frequency, on grids of odd and of even length, by plain sums."""
+    science, target = (stamp(MoffatPSF(fwhm=f, beta=3.0), (27, 23)) for f in (1.3, 1.5))
+    science, target = science + 0.3 * np.roll(science, (1, 2), (0, 1)), target + 0.2 * np.roll(target, (2, -1), (0, 1))
+    solution = matching_kernel(science, target, solver=Fourier(strength=1e-3, size=size), throw=False)
+    statistics = solution.statistics
+    assert statistics["padded_size"] == side
+    left = convolve2d(science, image(solution)) - np.pad(target, size // 2)
+    assert statistics["predicted_residual"] == pytest.approx(np.linalg.norm(left) / np.linalg.norm(target), rel=1e-9)
+
+
 def test_the_noise_gain_is_limited_and_what_is_too_sharp_is_refused():
     science, target = GaussianPSF(fwhm=4.0, size=45), GaussianPSF(fwhm=3.7)
     gains = []
@@ -182,6 +194,35 @@ def test_the_strength_is_the_largest_that_reaches_the_tolerance():
 
     assert statistics["strength_chosen_by"] == "tolerance"
     assert residual(statistics["strength"]) <= 0.8 * 3e-3 < residual(1.05 * statistics["strength"])
+
+
+def test_the_search_ends_where_noise_gain_grows_faster_than_accuracy():
+    """Over a quarter of a decade of strength, by the formula of the uncut kernel on a grid of its own."""
+    science, target = (stamp(GaussianPSF(fwhm=f), (45, 39)) for f in (4.0, 3.3))
+    solver = Fourier(tolerance=1e-5, max_noise_gain=1e9)
+    found = solver.solution(ImagePSF(science), ImagePSF(target), Box(0, 0, 1, 1)).statistics
+    assert found["strength_chosen_by"] == "price"
+    s, t = (np.fft.fft2(np.pad(p, 60)) for p in (science, target))
+    fy, fx = (np.fft.fftfreq(n) for n in s.shape)
+    penalty = (4.0 - 2.0 * np.cos(2 * np.pi * fy[:, None]) - 2.0 * np.cos(2 * np.pi * fx)) ** 2
+
+    def figures(strength):
+        kernel = np.conj(s) * t / (np.abs(s) ** 2 + strength * (np.abs(s) ** 2).max() * penalty)
+        return np.linalg.norm(kernel * s - t), (np.abs(kernel) ** 2).sum()
+
+    (residual, gain), (smaller, larger) = figures(found["strength"]), figures(10**-0.25 * found["strength"])
+    assert larger / gain > residual / smaller > 1.0
+
+
+def test_what_was_set_by_hand_is_said():
+    science, target = ImagePSF(stamp(MoffatPSF(beta=3.0, **SCIENCE), (31, 27))), MoffatPSF(beta=3.0, **TARGET)
+    for options, words in (
+        ({}, None),
+        ({"size": 15}, "size=15"),
+        ({"strength": 0.5, "flux": 2}, "strength=0.5, flux=2"),
+    ):
+        solution = Fourier(**options).solution(science, target, Box(0, 0, 1, 1))
+        assert solution.statistics.get("by_hand") == words
 
 
 def test_a_kernel_too_small_for_its_ringing_is_made_smoother_and_says_so():

@@ -11,6 +11,7 @@ from psfmatch import (
     Box,
     DoubleGaussianPSF,
     Field,
+    Fourier,
     FreeForm,
     FunctionPSF,
     GaussianPSF,
@@ -248,6 +249,21 @@ def test_only_clean_stamps_are_handed_to_the_division_in_fourier_space():
     solver = FreeForm(max_size=15)
     said = [matching_kernel(s, target, solver=solver, throw=False).statistics["solver"] for s in (clean, noisy)]
     assert said == ["fourier", "free-form"]
+
+
+@pytest.mark.filterwarnings("ignore::psfmatch.PsfMatchWarning")
+@pytest.mark.parametrize(("noise", "chosen"), [(2e-4, "fourier"), (5e-4, "free-form")])
+def test_the_way_to_solve_is_the_one_that_is_truer_to_the_psfs_beneath_the_noise(noise, chosen):
+    psfs = PAIRS["wings"]
+    clean, target = (psf.stamps(x=0, y=0, shape=(41, 45))[0] for psf in psfs)
+    noisy = clean + np.random.default_rng(3).normal(0.0, noise * clean.max(), clean.shape)
+    solutions = [
+        matching_kernel(noisy, target, solver=solver, throw=False)
+        for solver in (FreeForm(max_size=15), FreeForm(max_size=15, size=15), Fourier())
+    ]
+    assert solutions[0].statistics["solver"] == chosen
+    own, *both = (true_residual(solution.kernel, *psfs) for solution in solutions)
+    assert own <= 1.02 * min(both)
 
 
 def test_the_hardest_pair_is_looked_for_in_the_centre_and_the_corners():

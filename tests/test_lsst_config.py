@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -7,7 +8,7 @@ pytest.importorskip("lsst.pex.config")
 
 from lsst.pex.config import Config, FieldValidationError
 
-from psfmatch import PCA, Clipping, InputError, Padding, Position
+from psfmatch import PCA, AlardLupton, Clipping, InputError, Padding, Position, Regularization
 from psfmatch.lsst import (
     ModelPsfMatchConfig,
     ModelPsfMatchConfigDF,
@@ -205,6 +206,20 @@ def test_solver_of_the_default_configuration():
     )
     assert (default.regularization, default.pca, default.background_order, default.max_condition) == (None,) * 4
     assert (default.clipping, default.padding, default.bic) == (Clipping(), Padding(to=1.4), False)
+
+
+def other(one, two):
+    return {f.name for f in fields(one) if getattr(one, f.name) != getattr(two, f.name)}
+
+
+def test_defaults_are_those_of_rubins_configuration():
+    """But for what the solver's description names, the limits on conditions, and how the penalty is weighted."""
+    described = AlardLupton(border="cut", sum_rule="overwrite", scale_by_fwhm=False)
+    assert other(described, solver()) <= {
+        "stamps", "min_cells", "fwhm_at", "cell_shape", "padding", "max_condition", "max_spatial_condition",
+    }  # fmt: skip
+    chosen = solver(ModelPsfMatchConfigDF).regularization
+    assert other(Regularization(), chosen) <= {"choice", "strength", "steps", "max_condition", "variance"}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,9 @@ def test_the_size_is_the_least_odd_one_with_a_fifth_of_the_tolerance(power):
     assert choose_size(Falling(size - 2, power), 1e-3, 1e-3) == size - 2  # no more than the equations are for
     assert choose_size(Falling(99, 0.2), 1e-3, 1e-3) == 25  # which a larger one would hardly make smaller
     assert choose_size(equations, 1e-3, 0.03) == {3.0: 21, 4.7: 17}[power]  # of those that are tried
+    slow = Falling(99, 0.5)
+    size = choose_size(slow, 1e-3, 0.13)
+    assert slow.residual(size) <= 0.2 * 0.13 < slow.residual(size - 2)
 
 
 def test_a_frontier_is_a_row_of_solutions_for_every_size():

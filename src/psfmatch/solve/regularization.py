@@ -97,7 +97,7 @@ class Regularization:
     def _least_risk(self, matrix: FloatArray, vector: FloatArray, penalty: FloatArray, limit: float) -> float:
         """The factor of the least predictive risk, ``a'Pa + 2 (v tr(P M_l^-1) - a' P M^+ b)``, P the seen subspace."""
         values, vectors = np.linalg.eigh(matrix)
-        seen = values > max(values[-1] / limit, values[-1] * len(values) * np.finfo(float).eps)
+        seen = values >= max(values[-1] / limit, values[-1] * len(values) * np.finfo(float).eps)
         projector = vectors[:, seen] @ vectors[:, seen].T
         plain = vectors[:, seen] @ ((vectors[:, seen].T @ vector) / values[seen])
         risks = []
