@@ -40,6 +40,7 @@ BITPIX = ("8", "16", "32", "64", "-32", "-64")
 SIZES = re.compile(rb"Z?NAXIS\d{0,3}|BITPIX|PCOUNT|GCOUNT|TFIELDS")
 COUNTS = (b"NAXIS", b"ZNAXIS", b"TFIELDS")
 KEYWORD = 8  # letters at most
+BLANKS = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0"  # of Python's texts
 END = re.compile(rb"END(?![A-Z0-9_-])")
 LONGEST_HEADER = 1 << 24
 SHORTEST_STREAM = 25  # HCOMPRESS: magic, rows, columns, scale, sum of all pixels, three numbers of bit planes
@@ -177,10 +178,10 @@ def _check_streams(content: bytes, path: Path) -> None:
 def _size(card: bytes, path: Path) -> tuple[bytes, int] | None:
     """The name and the number on a card from which the size of an HDU follows, checked to be one that FITS knows.
 
-    Astropy takes such a name whatever its case, also after blanks and without an equals sign, where it makes texts of
-    the number.
+    Astropy takes such a name whatever its case, also between blanks of any kind and without an equals sign, where it
+    makes texts of the number.
     """
-    name = card[: KEYWORD + 1].partition(b"=")[0][:KEYWORD].strip(b" ").upper()
+    name = card[: KEYWORD + 1].partition(b"=")[0][:KEYWORD].strip(BLANKS).upper()
     if not SIZES.fullmatch(name):
         return None
     before, _, after = card.partition(b"=")

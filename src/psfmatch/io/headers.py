@@ -37,6 +37,7 @@ WORLD = re.compile(
 )
 MANY = ("COMMENT", "HISTORY")
 CIRCLE = 360.0
+NARROWEST = 1e-12  # degrees
 
 
 def meta_of(*headers: fits.Header, without_world: bool) -> dict[str, Any]:
@@ -135,6 +136,8 @@ def _check_invertible(wcs: WCS, header: fits.Header) -> None:
         raise ValueError("its linear matrix is singular")
     if not (largest := abs(wcs.pixel_scale_matrix).max()) <= CIRCLE:
         raise ValueError(f"a pixel is {largest:.3g} degrees wide")
+    if not (least := np.linalg.svd(wcs.pixel_scale_matrix, compute_uv=False)[-1]) >= NARROWEST:
+        raise ValueError(f"a pixel is {least:.3g} degrees wide")
 
 
 def wcs_cards(wcs: WCS) -> fits.Header:
