@@ -21,8 +21,9 @@ from psfmatch import (
     convolve,
     convolve_many,
 )
+from psfmatch.convolve import job
 from psfmatch.convolve.arrays import norms
-from psfmatch.convolve.flags import dilated
+from psfmatch.convolve.flags import dilated, rectangles
 from psfmatch.convolve.job import Job, _median
 from psfmatch.convolve.splines import _thinned
 from psfmatch.exposure import MASK_PLANES
@@ -107,6 +108,39 @@ def test_fft_is_the_direct_sum(kernel, dtype, block, options):
     sane = ~(np.abs(truth.image) > 1e10)
     np.testing.assert_allclose(fast.image[sane], truth.image[sane], rtol=rtol)
     np.testing.assert_allclose(fast.variance, truth.variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("block", [None, 45])
+@pytest.mark.parametrize("one", [0, 1e9], ids=["rectangles", "transforms"])
+@pytest.mark.parametrize("many", [False, True], ids=["convolve", "convolve_many"])
+def test_bad_columns_rows_and_areas(kernel, block, one, many, monkeypatch):
+    """Across blocks and at the border, with single pixels beside: as the direct sum, also where the kernel varies."""
+    monkeypatch.setattr(job, "ONE", one)
+    e = exposure()
+    image = e.image.copy()
+    image[5:, 37] = image[60, :70] = image[90:104, 50:59] = image[-3:, 60:] = image[44:46, 44:47] = np.nan
+    image[20:120:50, 11:80:40] = np.nan
+    e = e.replace(image=image)
+    if many:
+        kernel = MatchingKernel.constant(kernel.stamps(x=520, y=0)[0], BOX)
+        fast = convolve_many([e, e], [kernel, kernel])[1]
+    else:
+        fast = convolve(e, kernel, convolver=FFT(block=block))
+    truth = convolve(e, kernel, convolver=Direct())
+    np.testing.assert_array_equal(fast.mask.array, truth.mask.array)
+    np.testing.assert_allclose(fast.image, truth.image, rtol=1e-11)
+    np.testing.assert_allclose(fast.variance, truth.variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.4, 0.9, 1.0])
+def test_rectangles_hold_what_is_set_once(share):
+    flags = np.random.default_rng(21).uniform(size=(3, 17, 23)) < share
+    flags[1, 2:9, 22] = flags[2, 4:8, 3:9] = share > 0.0
+    count = np.zeros(flags.shape, int)
+    for plane, y0, y1, x0, x1 in rectangles(flags):
+        count[plane, y0:y1, x0:x1] += 1
+    np.testing.assert_array_equal(count, flags)
+    assert share != 1.0 or len(rectangles(flags)) == 3
 
 
 @pytest.mark.parametrize(("kind", "terms"), [("chebyshev1", 10), ("spline", 25)])

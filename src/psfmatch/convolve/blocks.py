@@ -84,10 +84,25 @@ class Axis:
         index = self.read(k) - self.origin
         return np.asarray((index >= 0) & (index < self.length))
 
-    def reach(self, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The kernel's pixels, first and last + 1, that fall on the frame, for each pixel of the output of a block."""
-        index = k * self.step + np.arange(self.step) + self.kernel // 2
-        return np.clip(index - self.length + 1, 0, self.kernel), np.clip(index + 1, 0, self.kernel)
+    def frame(self, k: int) -> tuple[int, int]:
+        """First and last + 1 of the pixels that a block reads that lie in the frame, as if it read them all."""
+        start = self.kernel // 2 - k * self.step
+        return start, start + self.length
+
+    def reach(self, first: int, last: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The kernel's pixels, first and last + 1, that fall on some that a block reads, for each one of its output."""
+        index = np.arange(self.step) + self.kernel
+        low, high = [np.minimum(np.maximum(index - end, 0), self.kernel) for end in (last, first)]
+        return low, high
+
+    def cut(self, first: int, last: int) -> NDArray[np.intp]:
+        """The pixels of a block's output of whose kernel a part does not fall on some that it reads."""
+        low, high = self.reach(first, last)
+        return np.flatnonzero((low > 0) | (high < self.kernel))
+
+    def reached(self, first: int, last: int) -> slice:
+        """The pixels of a block's output whose kernel falls on some that it reads."""
+        return slice(max(first - self.kernel + 1, 0), max(min(last, self.step), 0))
 
     def beyond(self, k: int, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """For which pixels of the output of a block the used ones of the kernel's pixels reach beyond the frame."""

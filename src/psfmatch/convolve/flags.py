@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import namespace
 
-__all__ = ["dilated", "places"]
+__all__ = ["dilated", "places", "rectangles"]
 
 SPARSE = 1500
 """Pixels for each flag that may be spread on its own."""
@@ -56,7 +56,32 @@ def dilated(flags: Any, support: NDArray[np.bool_]) -> Any:
 def places(flags: Any) -> list[tuple[int, int, int]]:
     """Where flags (n, ny, nx) are set: (plane, row, column)."""
     _, ny, nx = flags.shape
-    return [(k // (ny * nx), k // nx % ny, k % nx) for k in namespace(flags).nonzero(flags.reshape((-1,)))[0].tolist()]
+    return [(k // (ny * nx), k // nx % ny, k % nx) for k in _lit(flags).tolist()]
+
+
+def _lit(flags: Any) -> NDArray[np.intp]:
+    """What is set in flags, numbered through."""
+    found = namespace(flags).nonzero(flags.reshape((-1,)))[0]
+    return found if isinstance(found, np.ndarray) else np.array(found.tolist(), np.intp)
+
+
+def rectangles(flags: Any) -> NDArray[np.intp]:
+    """What is set in flags of bool (n, ny, nx), as rectangles apart from each other: rows (plane, y0, y1, x0, x1).
+
+    Runs along rows, of which equal ones below each other are put together.
+    """
+    nx = flags.shape[2]
+    lit = _lit(flags)
+    new = (np.diff(lit) > 1) | (lit[1:] % nx == 0)
+    first, last = lit[np.append(True, new)[: len(lit)]], lit[np.append(new, True)[: len(lit)]]
+    plane, row, column = np.unravel_index(first, flags.shape)
+    runs = np.stack([plane, row, row + 1, column, column + 1 + last - first], axis=1)
+    runs = runs[np.lexsort((row, runs[:, 4], column, plane))]
+    above, below = runs[:-1], runs[1:]
+    new = (above[:, [0, 3, 4]] != below[:, [0, 3, 4]]).any(axis=1) | (above[:, 2] != below[:, 1])
+    out: NDArray[np.intp] = runs[np.append(True, new)[: len(runs)]]
+    out[:, 2] = runs[np.append(new, True)[: len(runs)], 2]
+    return out
 
 
 def _around_each(flags: NDArray[Any], lit: NDArray[np.bool_], ky: int, kx: int) -> NDArray[Any]:

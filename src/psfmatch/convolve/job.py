@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from psfmatch.convolve.arrays import namespace
-from psfmatch.convolve.flags import places
+from psfmatch.convolve.flags import places, rectangles
 from psfmatch.convolve.footprint import Bits, Edge, Sums, finish, usable
 from psfmatch.exposure import Planes
 from psfmatch.machine import keep_freed_memory, one_blas_thread
@@ -23,6 +23,8 @@ CONTRAST = {4: 1e9, 8: 1e5}
 PART = 1e5
 SPARSE = 2500
 """Pixels of the blocks for each that may be convolved by hand: more of them are left to the transforms."""
+ONE = 1000
+"""Pixels of the blocks for each rectangle of holes, besides those around it."""
 TILES = 4
 SPREADS = 3.0
 DARK = 4.0
@@ -124,13 +126,20 @@ class Job:
 
     def _take_out(self, kept: Any, holes: Any, batch: Any) -> None:
         """Subtract the sum of the kernel over some pixels."""
-        where = places(holes)
-        if len(where) * SPARSE > prod(holes.shape):
+        found = rectangles(holes)
+        ky, kx = self.support.shape
+        cost = ONE * len(found) + int(((found[:, 2] - found[:, 1] + ky) * (found[:, 4] - found[:, 3] + kx)).sum())
+        if cost > prod(holes.shape):
             ones = self.xp.asarray(holes, dtype=self.types.image)
             kept -= self.kernel.convolve(ones, batch, self.xp.ones_like(ones[:, :1, :1]))
             return
         for k, place in enumerate(batch):
-            self.kernel.add_pixels(kept[k, ...], place, [(y, x, -1.0) for b, y, x in where if b == k])
+            here = found[found[:, 0] == k, 1:].tolist()
+            alone = [(y0, x0, -1.0) for y0, y1, x0, x1 in here if y1 - y0 == x1 - x0 == 1]
+            self.kernel.add_pixels(kept[k, ...], place, alone)
+            for y0, y1, x0, x1 in here:
+                if y1 - y0 > 1 or x1 - x0 > 1:
+                    self.kernel.take_out(kept[k, ...], place, (y0, y1), (x0, x1))
 
     def _convolved(self, kernel: Any, cut: Any, batch: Any, floor: Any) -> Any:
         """Blocks convolved, their outliers on their own."""

@@ -18,7 +18,7 @@ the kernels in the block, each with its own surface over the output: one transfo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -118,17 +118,33 @@ class LocalKernel:
 
     def _within_frame(self, row: int, column: int) -> FloatArray:
         out = self._totals(row, column)
-        (low_y, high_y), (low_x, high_x) = self.blocks.y.reach(row), self.blocks.x.reach(column)
-        cut_y = np.flatnonzero((low_y > 0) | (high_y < self.blocks.y.kernel))
-        cut_x = np.flatnonzero((low_x > 0) | (high_x < self.blocks.x.kernel))
-        at_y, at_x = self.blocks.y.positions(row), self.blocks.x.positions(column)
-        for y, x in ((cut_y, np.arange(at_x.size)), (np.arange(at_y.size), cut_x)):
-            if not (y.size and x.size):
-                continue
+        y, x = self.blocks.y.frame(row), self.blocks.x.frame(column)
+        cut_y, cut_x = self.blocks.y.cut(*y), self.blocks.x.cut(*x)
+        part = self._over((row, column), y, x)
+        if cut_y.size:
+            out[cut_y] = part(cut_y, slice(None))
+        if cut_x.size:
+            out[:, cut_x] = part(slice(None), cut_x)
+        return out
+
+    def take_out(self, out: Any, place: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Subtract, from values of the output of a block, the sum of the kernel over a rectangle that it reads."""
+        where = self.blocks.y.reached(*rows), self.blocks.x.reached(*columns)
+        out[where] -= self._array(self._over(place, rows, columns)(*where))
+
+    def _over(
+        self, place: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
+    ) -> Callable[[Any, Any], FloatArray]:
+        """The sum of the kernel over a rectangle that a block reads, at rows and columns of its output."""
+        (low_y, high_y), (low_x, high_x) = self.blocks.y.reach(*rows), self.blocks.x.reach(*columns)
+        at_y, at_x, table = self.at_y[place[0]], self.at_x[place[1]], self.kernel.weights.table
+
+        def at(y: Any, x: Any) -> FloatArray:
             part = self.running[:, high_y[y]] - self.running[:, low_y[y]]
             part = part[:, :, high_x[x]] - part[:, :, low_x[x]]
-            out[np.ix_(y, x)] = (part * self.kernel.weights.on_grid(x=at_x[x], y=at_y[y])).sum(axis=0)
-        return out
+            return np.asarray(np.einsum("ryx,ryx->yx", part, at_y[:, y].T @ table @ at_x[:, x]))
+
+        return at
 
     def convolve(self, cut: Any, batch: Batch, floor: Any) -> Any:
         """Convolve what the blocks read, (n, y.side, x.side), to their output, (n, y.step, x.step).

@@ -90,11 +90,12 @@ class StackedKernels:
         """As `totals`, of the part of the kernel that falls on the plane: by a table of its running sums."""
         images = self.images[batch[0] : batch[-1] + 1]
         running = np.pad(images.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-        (low_y, high_y), (low_x, high_x) = self.stack.y.reach(0), self.stack.x.reach(0)
+        y, x = self.stack.y, self.stack.x
+        (low_y, high_y), (low_x, high_x) = y.reach(*y.frame(0)), x.reach(*x.frame(0))
         rows = (running[:, high_y] - running[:, low_y]).astype(self.dtype)
         out = np.empty((len(batch), low_y.size, low_x.size), self.dtype)
         out[...] = rows[:, :, -1:]
-        for part in _unlike(low_x > 0), _unlike(high_x < self.stack.x.kernel):
+        for part in _unlike(low_x > 0), _unlike(high_x < x.kernel):
             out[:, :, part] = rows[:, :, high_x[part]] - rows[:, :, low_x[part]]
         return out
 
@@ -141,6 +142,16 @@ class StackedKernels:
             left, right = max(x0, 0), min(x0 + x.kernel, x.length)
             image = self.images[place, top - y0 : bottom - y0, left - x0 : right - x0]
             out[top:bottom, left:right] += (value * image).astype(self.dtype)
+
+    def take_out(self, out: FloatArray, place: int, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Subtract, from values of the output of a plane, the sum of the kernel over a rectangle of it."""
+        where, sums = [], np.pad(self.images[place].cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+        for k, (axis, (first, last)) in enumerate(((self.stack.y, rows), (self.stack.x, columns))):
+            read = first + axis.kernel // 2, last + axis.kernel // 2
+            where.append(axis.reached(*read))
+            low, high = (ends[where[k]] for ends in axis.reach(*read))
+            sums = sums.take(high, axis=k) - sums.take(low, axis=k)
+        out[tuple(where)] -= sums.astype(self.dtype)
 
 
 def _unlike(flags: NDArray[np.bool_]) -> slice:
