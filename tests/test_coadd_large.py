@@ -211,6 +211,45 @@ def test_a_patch_that_raises_is_empty_and_named(files, tmp_path):
     assert empty[: failed.y0].mean() < 0.05  # what is masked in all three
 
 
+class Hungry(Mean):
+    """A mean that takes memory without end for what is as bright as the brightest star."""
+
+    def value(self, images, variances, used, weights):
+        taken = []
+        while (images * used).max() > 3500.0 and len(taken) < 100:
+            taken.append(np.ones(2**22))
+            time.sleep(0.02)
+        return super().value(images, variances, used, weights)
+
+
+@pytest.mark.slow
+def test_a_patch_that_takes_too_much_memory_is_named(files, tmp_path):
+    """Dask ends the worker that works on it, and those that come after it; the other patches are made."""
+    distributed = pytest.importorskip("distributed")
+    cloudpickle = pytest.importorskip("cloudpickle")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=1, memory_limit="700MB", dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            plan = planned([CoaddInput(f) for f in files], **asked(patch=64) | {"method": Hungry()})
+            made = run_coadd(plan, Store(tmp_path), crew=Crew(client))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    star = Box(97, 93, 98, 94)
+    assert [words for box, words in made.failed.items() if box.contains(star)] == [
+        "KilledWorker: the process that worked on it died"
+    ]
+    assert len(made.failed) <= 2  # and one that waited for the same worker
+    empty = made.count == 0
+    for box in made.failed:
+        empty[box.slices(GRID.box)] = False
+    assert empty.mean() < 0.05  # what is masked in all three
+
+
 def test_an_input_that_is_away_is_named_and_taken_when_it_is_back(files, tmp_path):
     own = [shutil.copy(file, tmp_path) for file in files]
     store = Store(tmp_path / "parts")

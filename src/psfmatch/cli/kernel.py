@@ -115,7 +115,7 @@ def kernel(
     print_quality(console, {"": quality})
     print_outcomes(console, {"": solution})
     if not good:
-        console.note(f"error: {solution.message} (written all the same)")
+        console.note("error: the kernel is not acceptable (written all the same)")
     console.line(f"wrote {output}")
     stamps = {name: getattr(pair, name) for name in ("pixel_scale", "target_scale", "rotation", "mirrored")}
     values = {"command": "kernel", "ok": good, "output": str(output), "steps": console.seconds(), **stamps}

@@ -141,7 +141,7 @@ def match(
                 report.update(solution_values(matched.solution, matched.quality), output=str(out), ok=good)
                 if not good:
                     code = max(code, NO_MATCH)
-                    words = f"{lost} regions have no kernel, and no data" if lost else matched.solution.message
+                    words = f"{lost} regions have no kernel, and no data" if lost else "its kernel is not acceptable"
                     console.note(f"error: {image}: {words} (written all the same)")
             if failure:
                 code = max(code, failure[0])

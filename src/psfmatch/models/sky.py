@@ -15,12 +15,13 @@ from psfmatch.fields import Field, n_terms
 from psfmatch.geometry import Box, FloatArray, as_positions, frozen, resized
 from psfmatch.models.lanczos import lanczos_weights
 from psfmatch.moments import SIGMA_TO_FWHM
-from psfmatch.psf import PSF, GaussianPSF, MoffatPSF
+from psfmatch.psf import LARGEST_STAMP, PSF, STEEPEST, GaussianPSF, MoffatPSF
 
 __all__ = ["Polynomial", "SkyGridPSF", "SkyMap", "SkyPSF", "SkyProfilePSF"]
 
 HIGHEST_ORDER = 3
 EXACT = 1e-9
+LARGEST = 1e30  # squares of such numbers are finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,12 @@ class SkyPSF(PSF):
     def _at(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The parameters and the Jacobians at each position."""
         u, v, jacobian = self.sky.at(x=x, y=y)
-        return self.parameters.at(*((x + 1.0, y + 1.0) if self.by_pixels else (u, v))), jacobian
+        parameters = self.parameters.at(*((x + 1.0, y + 1.0) if self.by_pixels else (u, v)))
+        for values in (parameters, jacobian.reshape(-1, 4)):
+            if (wrong := ~(np.abs(values) < LARGEST).all(axis=1)).any():
+                k = np.flatnonzero(wrong)[0]
+                raise PSFError(f"the PSF cannot be evaluated at x={x[k]:g}, y={y[k]:g}: its parameters are too large")
+        return parameters, jacobian
 
     def _center(self) -> tuple[FloatArray, FloatArray]:
         """The parameters and the Jacobian in the middle of the field."""
@@ -185,7 +191,7 @@ class SkyGridPSF(SkyPSF):
         size = self.size
         if size**2 != len(self.parameters.coefficients):
             raise PSFError(f"{len(self.parameters.coefficients)} samples are no square grid")
-        if not (np.isfinite(self.step) and self.step > 0 and self.order >= 1):
+        if not (1.0 / LARGEST < self.step < LARGEST and self.order >= 1):
             raise PSFError(f"a grid of step {self.step!r} and Lanczos order {self.order!r} is of no use")
 
     @property
@@ -196,7 +202,9 @@ class SkyGridPSF(SkyPSF):
     @cached_property
     def shape(self) -> tuple[int, int]:
         """The pixels along x and y that lie within the samples, in the middle of the field."""
-        reach = (self.size - 1) // 2 * self.step / np.abs(self._center()[1]).max(axis=0)
+        reach = (self.size - 1) // 2 * self.step / np.maximum(np.abs(self._center()[1]).max(axis=0), 1.0 / LARGEST)
+        if 2.0 * reach.max() > LARGEST_STAMP:
+            raise PSFError(f"its samples reach {reach.max():.2g} px far, as no PSF does")
         nx, ny = (2 * max(int(r + 1e-6), 1) + 1 for r in reach)
         return ny, nx
 
@@ -239,8 +247,8 @@ class SkyProfilePSF(SkyPSF):
     def __post_init__(self) -> None:
         if len(self.parameters.coefficients) != (3 if self.centered else 5):
             raise PSFError(f"a profile of {len(self.parameters.coefficients)} parameters is not known")
-        if self.beta is not None and not self.beta > 1.0:
-            raise PSFError(f"a Moffat of beta {self.beta!r} has no finite flux")
+        if self.beta is not None and not 1.0 < self.beta <= STEEPEST:
+            raise PSFError(f"a Moffat of beta {self.beta!r}: above 1, for a finite flux, and up to {STEEPEST:g}")
 
     @property
     def resizable(self) -> bool:

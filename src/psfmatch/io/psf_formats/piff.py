@@ -62,6 +62,14 @@ def _plain(value: Any) -> Any:
     return [v.strip() if isinstance(v, str) else v for v in value.tolist()]
 
 
+def _numbers(table: Any, name: str) -> FloatArray:
+    """A column of real numbers."""
+    values = native(table[name])
+    if values.dtype.kind not in "iuf":
+        raise PSFError(f"its column {name} holds no real numbers")
+    return np.asarray(values, float)
+
+
 def _read(source: PSFSource, options: PSFOptions) -> PSF:
     chip = _chip(source)
     try:
@@ -110,7 +118,7 @@ def _from_tables(source: PSFSource, chip: int | str) -> SkyPSF:
 
 def _sky(stars: Any) -> SkyMap:
     """The map of the pixels, counted from 0, to the sky."""
-    x, y, *values = (native(stars[key]).astype(float) for key in PLACES)
+    x, y, *values = (_numbers(stars, key) for key in PLACES)
     if not len(x):
         raise PSFError("it has no stars that say how the pixels lie on the sky")
     low, high = ((f(y) - 1.0, f(x) - 1.0) for f in (np.min, np.max))
@@ -181,14 +189,14 @@ def _parameters(source: PSFSource, prefix: str) -> tuple[Polynomial, bool]:
     struct, solution = _struct(source, f"{prefix}_interp"), _table(source, f"{prefix}_interp_solution")
     kind = struct.get("type")
     if kind == "Mean":
-        return Polynomial(native(solution["mean"]).astype(float)[:, None], np.zeros((1, 2))), False
+        return Polynomial(_numbers(solution, "mean")[:, None], np.zeros((1, 2))), False
     if kind == "Polynomial":
         if struct.get("poly_type", "poly") != "poly":
             raise Unknown(f"Polynomial is of the type {struct['poly_type']}")
         return _listed(solution), False
     if kind != "BasisPolynomial":
         raise Unknown(f"interpolation is {kind}")
-    return basis_polynomial(struct, native(solution["q"])[0].astype(float))
+    return basis_polynomial(struct, _numbers(solution, "q")[0])
 
 
 def basis_polynomial(struct: Mapping[str, Any], solution: FloatArray) -> tuple[Polynomial, bool]:
@@ -221,11 +229,13 @@ def basis_polynomial(struct: Mapping[str, Any], solution: FloatArray) -> tuple[P
 
 def _listed(solution: Any) -> Polynomial:
     """A table of coefficients, one a row, with the parameter and the powers that it belongs to."""
-    index = native(solution["PARAM"]).astype(int)
-    exponents = np.stack([native(solution[key]).astype(int) for key in ("U_EXPONENT", "V_EXPONENT")], axis=1)
+    index = _numbers(solution, "PARAM").astype(int)
+    if not (index.size and index.min() >= 0 and index.max() < len(index)):
+        raise PSFError("the parameters of its polynomials are not numbered through")
+    exponents = np.stack([_numbers(solution, key).astype(int) for key in ("U_EXPONENT", "V_EXPONENT")], axis=1)
     powers, column = np.unique(exponents, axis=0, return_inverse=True)
     coefficients: FloatArray = np.zeros((index.max() + 1, len(powers)))
-    coefficients[index, column.ravel()] = native(solution["COEFF"])
+    coefficients[index, column.ravel()] = _numbers(solution, "COEFF")
     return Polynomial(coefficients, powers)
 
 
