@@ -100,7 +100,7 @@ def _value(hdus: list[HDU], hdu: HDU, draw: random.Random) -> None:
         return
     at = draw.randrange(len(hdu.cards))
     value, own = draw.choice(VALUES), hdu.cards[at][10:30].split(b"/")[0].strip()
-    if draw.random() < 0.4 and own.lstrip(b"-").isdigit():
+    if draw.random() < 0.4 and own.removeprefix(b"-").isdigit():
         value = str(int(own) + draw.choice((-1, 1, -2, 2, 10)))
     elif draw.random() < 0.2:
         value = draw.choice(draw.choice(hdus).cards or [b""])[10:40].split(b"/")[0].decode("latin1").strip()

@@ -26,7 +26,6 @@ __all__ = ["FFT"]
 
 TOLERANCE = {4: 3e-7, 8: 1e-13}
 BATCH = 16
-STACKED = 16
 LARGEST_STACKED = 512
 STACKED_ACCURACY = 7e-7
 
@@ -210,8 +209,7 @@ class FFT:
         squared = StackedKernels(images**2, stack, 0.5 * self.variance_tolerance, types.variance) if noisy else None
         bits = Bits.of(masks[0], self.exclude)
         job = Job(np, stack, planes, out, types, own, squared, kernels[0].support, bits, self.edge)
-        batches = (range(k, min(k + STACKED, len(exposures))) for k in range(0, len(exposures), STACKED))
-        job.run_all(batches, self.threads or processors())
+        job.run_all(stack.batches(len(exposures)), self.threads or processors())
         return [
             renewed(e, Planes(out.image[k], out.variance[k] if noisy else None, out.mask[k]), mask_planes=m.planes)
             for k, (e, m) in enumerate(zip(exposures, masks, strict=True))

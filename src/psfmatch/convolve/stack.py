@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,12 @@ from psfmatch.convolve.local import HUGE, ROUNDING, TINY, response
 from psfmatch.geometry import FloatArray
 
 __all__ = ["Stack", "StackedKernels"]
+
+PIXELS = 1 << 19
+LEAST = 8
+BRIGHT = 0.2
+SPARSE = 400
+"""Pixels of a plane for each that may be convolved by hand rather than all in double precision."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ class Stack:
     def of(cls, shape: tuple[int, int], kernel: tuple[int, int]) -> Stack:
         """For planes and kernels of these shapes."""
         return cls(*(Axis(n, k, n + k - 1, 1, 0) for n, k in zip(shape, kernel, strict=True)))
+
+    def batches(self, count: int) -> Iterator[range]:
+        """The numbers of so many planes, about as many at a time as make `PIXELS`, and not all at once."""
+        parts = max(-(-count * self.y.length * self.x.length // PIXELS), min(count, LEAST))
+        for k in range(parts):
+            yield range(k * count // parts, (k + 1) * count // parts)
 
     def cut(self, planes: Sequence[Any], batch: Sequence[int], dtype: Any) -> NDArray[Any]:
         """Copies of some planes, shape (n, y.length, x.length)."""
@@ -100,17 +112,46 @@ class StackedKernels:
         return out
 
     def convolve(self, cut: FloatArray, batch: Sequence[int], floor: FloatArray) -> FloatArray:
-        """Convolve a cut; those planes in double precision whose rounding errors would be too large."""
+        """Convolve a cut; those planes in double precision whose rounding errors would be too large.
+
+        A few bright pixels, whose absence would make them small enough, are taken from the cut and added by hand.
+        """
         side, sizes = np.sqrt(np.prod(self._lengths)), np.array(norms(np, cut))
         here = slice(batch[0], batch[-1] + 1)
-        precise = ROUNDING / side * sizes * self.least[here] > floor[:, 0, 0].astype(float)
-        precise |= sizes * side > HUGE
+        largest = floor[:, 0, 0].astype(float) * side / (ROUNDING * self.least[here])
+        precise = (sizes > largest) | (sizes * side > HUGE)
         if not precise.any():
             return self._product(cut, self.images[here])
+        bright = self._few_bright(cut, np.where(precise, largest, np.inf))
+        precise &= [not pixels for pixels in bright]
         out = np.empty_like(cut)
         for dtype, chosen in ((np.dtype(float), precise), (self.dtype, ~precise)):
-            if chosen.any():
+            if chosen.all():
+                out[...] = self._product(np.asarray(cut, dtype), self.images[here])
+            elif chosen.any():
                 out[chosen] = self._product(cut[chosen].astype(dtype), self.images[here][chosen])
+        for k, pixels in zip(batch, bright, strict=True):
+            self.add_pixels(out[k - batch[0]], k, pixels)
+        return out
+
+    def _few_bright(self, cut: FloatArray, largest: FloatArray) -> list[list[tuple[int, int, float]]]:
+        """Of each plane the pixels (row, column, value), zero from now on, without which its norm is small enough.
+
+        None where they are many, or that is not enough.
+        """
+        _, ny, nx = cut.shape
+        flat = cut.reshape(-1)
+        where = np.flatnonzero(abs(cut) > BRIGHT * largest[:, None, None])
+        plane = where // (ny * nx)
+        few = np.bincount(plane, minlength=len(cut)) * SPARSE <= ny * nx
+        where = where[few[plane]]
+        values, plane = flat[where], where // (ny * nx)
+        flat[where] = 0
+        enough = (np.array(norms(np, cut)) <= largest)[plane]
+        flat[where[~enough]] = values[~enough]
+        out: list[list[tuple[int, int, float]]] = [[] for _ in cut]
+        for k, at, value in zip(plane[enough].tolist(), where[enough].tolist(), values[enough].tolist(), strict=True):
+            out[k].append((at // nx % ny, at % nx, value))
         return out
 
     @property
