@@ -20,7 +20,7 @@ from psfmatch.cli.console import Console, pace_words
 from psfmatch.coadd import Crew, Store, planned, run_coadd, run_patches, write_coadd
 from test_coadd import GRID, asked, constant, one
 
-COMMAND = [sys.executable, "-c", "from psfmatch.cli import main; main()", "coadd"]
+COMMAND = [sys.executable, "-m", "psfmatch", "coadd"]
 
 
 @pytest.fixture(name="files", scope="module")
@@ -60,6 +60,39 @@ def test_killed_at_any_stage_and_resumed_it_is_the_same_file(files, tmp_path):
     assert not (tmp_path / "cut.fits.parts").exists()
     with fits.open(cut, checksum=True) as hdus:  # warnings are errors
         assert hdus["NEXP"].data.max() == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sign", "send"), [("coadd.json", os.killpg), ("input-*.npz", os.kill), ("patch-*.npz", os.killpg)]
+)
+def test_interrupted_it_ends_at_once_with_its_workers(files, tmp_path, sign, send):
+    """Ctrl-C, which a terminal sends to the workers, too; while they begin, solve for kernels, and make patches."""
+    pytest.importorskip("distributed")
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, files), "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--patch", "64", "--workers", "2", "-o",
+         str(tmp_path / "cut.fits")],
+        start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    while process.poll() is None and not list(tmp_path.glob(f"cut.fits.parts/{sign}")):
+        time.sleep(0.01)
+    start = time.perf_counter()
+    send(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.perf_counter() - start < 5.0  # less than 1 s on a machine that is not busy
+    assert (process.returncode, said.splitlines()[-1]) == (130, b"Aborted!")
+    while any_in_group(process.pid):  # until no worker is left
+        assert time.perf_counter() - start < 20.0
+        time.sleep(0.01)
+    assert {path.name for path in tmp_path.iterdir()} <= {"cut.fits.parts"}
+
+
+def any_in_group(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.slow

@@ -421,6 +421,39 @@ def test_cut_outs_with_bright_stars_keep_their_faint_sky(stars):
         np.testing.assert_allclose(fast.variance, truth.variance, rtol=5e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_cut_out_does_not_depend_on_those_beside_it(kernel, dtype):
+    """To the last bit, whatever they hold: holes, a garbage area, one pixel of 1e30, bright stars."""
+    rng = np.random.default_rng(16)
+    images = rng.normal(100.0, 10.0, (7, 60, 51)).astype(dtype)
+    images[1, :, 20] = images[2, rng.uniform(size=(60, 51)) < 0.05] = np.nan
+    images[3, 5, 5] = images[4, 20:30, 20:35] = 1e30
+    images[5, 7:40:9, 11] = 1e6
+    exposures = [Exposure(image, variance=np.full((60, 51), 100.0, dtype)) for image in images]
+    constant = MatchingKernel.constant(kernel.stamps(x=520, y=0)[0], BOX)
+    together = convolve_many(exposures * 5, [constant] * 35)
+    for k, e in enumerate(exposures):
+        (alone,) = convolve_many([e], [constant])
+        for out in together[k::7]:
+            for name in ("image", "variance"):
+                np.testing.assert_array_equal(getattr(out, name), getattr(alone, name))
+            np.testing.assert_array_equal(out.mask.array, alone.mask.array)
+
+
+def test_the_largest_numbers_of_single_precision_stay_finite(kernel):
+    """A cut-out of 1e36 with a pixel of 2e38, whose transform overflows."""
+    image = np.random.default_rng(17).normal(0.0, 1e36, (97, 81)).astype(np.float32)
+    image[40, 30] = 2e38
+    constant = MatchingKernel.constant(kernel.stamps(x=520, y=0)[0], BOX)
+    (out,) = convolve_many([Exposure(image)], [constant])
+    assert np.isfinite(out.image[3:-3, 5:-5]).all()
+
+
+def test_a_kernel_of_zeros_is_refused():
+    with pytest.raises(InputError, match="every pixel of the kernel is zero"):
+        convolve(exposure(), MatchingKernel.constant(np.zeros((KY, KX)), BOX))
+
+
 def test_more_cut_outs_than_are_stacked_at_a_time():
     rng = np.random.default_rng(13)
     exposures = [dirty(np.float64).cutout(Box(BOX.y0, BOX.x0 + n, BOX.y0 + 31, BOX.x0 + n + 39)) for n in range(35)]

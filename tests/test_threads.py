@@ -1,5 +1,6 @@
 """Objects are shared between threads and processes without a word between them."""
 
+import importlib
 import multiprocessing
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -50,6 +51,31 @@ def test_eight_threads_give_the_bits_of_one(name):
 
     with ThreadPoolExecutor(THREADS) as pool:
         assert list(pool.map(run, frames)) == alone
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_task_of_dask_has_one_thread(name, monkeypatch):
+    """Others run beside it; the matrices' library Dask holds to one thread by itself.  Elsewhere there are eight."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("psfmatch.machine.os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    asked = []
+
+    class Recorded(ThreadPoolExecutor):
+        def __init__(self, workers, **options):
+            asked.append(workers)
+            super().__init__(workers, **options)
+
+    for room in ("convolve.job", "solve.normal", "solve.toeplitz"):
+        monkeypatch.setattr(importlib.import_module(f"psfmatch.{room}"), "ThreadPoolExecutor", Recorded)
+    alone = bits(frame(0), SOLVERS[name])
+    assert max(asked) == 8
+    asked.clear()
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert client.submit(bits, frame(0), SOLVERS[name]).result() == alone
+    assert set(asked) == {1}
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

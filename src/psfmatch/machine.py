@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,21 @@ _limit: Any = None
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """How many processors this process may use; one in a task of Dask, which has others beside it."""
+    if _in_task():
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_task() -> bool:
+    dask = sys.modules.get("distributed")
+    if dask is None:
+        return False
+    try:
+        dask.get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import whole_number
-from psfmatch.machine import processors
 
 __all__ = ["Crew"]
 
@@ -63,18 +65,17 @@ class Crew:
             raise InputError(f"no Dask cluster answers at {client}: {error}") from error
         try:
             yield cls(own)
+        except KeyboardInterrupt:
+            _kill_workers(own)
+            raise
         finally:
-            own.close()
+            with _undisturbed():
+                own.close()
 
     @property
     def elsewhere(self) -> bool:
         """Whether the work is done by other processes."""
         return self.client is not None
-
-    @property
-    def threads(self) -> int:
-        """How many threads a piece of work may use."""
-        return 1 if self.elsewhere else processors()
 
     def each(
         self, function: Callable[..., Any], shared: Any, tasks: Mapping[Any, tuple[Any, ...]]
@@ -129,6 +130,31 @@ class Crew:
                     warnings.warn(message, category, stacklevel=2)
                 yield futures[future], result, ""
             future.release()
+
+
+def _kill_workers(client: Any) -> None:
+    """End the processes of a cluster that was started here, which else finish what they are at."""
+    for nanny in getattr(client.cluster, "workers", {}).values():
+        nanny.auto_restart = False
+        if nanny.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let an interruption wait: a cluster whose end is interrupted is waited for until its time is out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    met = []
+    before = signal.signal(signal.SIGINT, lambda *_: met.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if met:
+        raise KeyboardInterrupt
 
 
 @contextmanager

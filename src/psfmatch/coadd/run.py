@@ -18,7 +18,7 @@ from psfmatch.coadd.store import Store
 from psfmatch.errors import PsfMatchError
 from psfmatch.exposure import Mask
 from psfmatch.geometry import Box
-from psfmatch.machine import one_blas_thread
+from psfmatch.machine import one_blas_thread, processors
 
 __all__ = ["Patch", "Progress", "read_patch", "run_patches"]
 
@@ -124,7 +124,7 @@ def run_patches(
     """
     crew = Crew() if crew is None else crew
     patches = sorted(plan.patches, key=lambda box: -plan.bytes_of(box, 1))  # what takes long does not come last
-    todo = {box: (box, crew.threads) for box in patches if not _is_done(store, box, plan.signature)}
+    todo = {box: (box,) for box in patches if not _is_done(store, box, plan.signature)}
     failed: dict[Box, str] = {}
     finished = len(patches) - len(todo)
     if progress is not None:
@@ -138,10 +138,10 @@ def run_patches(
     return failed
 
 
-def _work(shared: tuple[Plan, Store], box: Box, threads: int) -> None:
+def _work(shared: tuple[Plan, Store], box: Box) -> None:
     """One patch, from the inputs to its file."""
     plan, store = shared
-    _write(coadd_patch(plan, box, threads=threads), store, box, plan.signature)
+    _write(coadd_patch(plan, box, threads=processors()), store, box, plan.signature)
 
 
 def _write(patch: Patch, store: Store, box: Box, signature: str) -> None:

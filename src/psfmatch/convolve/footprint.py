@@ -53,13 +53,15 @@ class Sums:
 
 
 def check_sizes(exposure: Exposure, kernel: MatchingKernel) -> None:
-    """Raise InputError if the image is smaller than the kernel; warn if a varying kernel is used outside its box."""
+    """Refuse a kernel of zeros and one larger than the image; warn if a varying kernel is used outside its box."""
     if exposure.shape[0] < kernel.shape[0] or exposure.shape[1] < kernel.shape[1]:
         raise InputError(
             f"image of {exposure.shape[1]} x {exposure.shape[0]} px is smaller than the kernel of "
             f"{kernel.shape[1]} x {kernel.shape[0]} px; no pixel has a whole footprint. "
             "Give a larger image or a smaller kernel"
         )
+    if not kernel.support.any():
+        raise InputError("every pixel of the kernel is zero; nothing would be left of the image")
     if kernel.weights.order > 0 and not kernel.box.contains(exposure.box):
         warnings.warn(
             f"the kernel varies and was made for {kernel.box}; outside of it, on {exposure.box}, it is extrapolated",

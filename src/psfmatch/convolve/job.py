@@ -128,13 +128,13 @@ class Job:
         """Subtract the sum of the kernel over some pixels."""
         found = rectangles(holes)
         ky, kx = self.support.shape
-        cost = ONE * len(found) + int(((found[:, 2] - found[:, 1] + ky) * (found[:, 4] - found[:, 3] + kx)).sum())
-        if cost > prod(holes.shape):
-            ones = self.xp.asarray(holes, dtype=self.types.image)
+        each = ONE + (found[:, 2] - found[:, 1] + ky) * (found[:, 4] - found[:, 3] + kx)
+        dear = np.bincount(found[:, 0], each, minlength=len(batch)) > prod(holes.shape[1:])
+        if dear.any():
+            ones = self.xp.asarray(holes & self._here(dear[:, None, None], holes), dtype=self.types.image)
             kept -= self.kernel.convolve(ones, batch, self.xp.ones_like(ones[:, :1, :1]))
-            return
         for k, place in enumerate(batch):
-            here = found[found[:, 0] == k, 1:].tolist()
+            here = [] if dear[k] else found[found[:, 0] == k, 1:].tolist()
             alone = [(y0, x0, -1.0) for y0, y1, x0, x1 in here if y1 - y0 == x1 - x0 == 1]
             self.kernel.add_pixels(kept[k, ...], place, alone)
             for y0, y1, x0, x1 in here:
@@ -154,13 +154,16 @@ class Job:
         values = xp.where(bright, cut, xp.zeros_like(cut))
         cut[bright] = 0
         out = kernel.convolve(cut, batch, floor)
-        where = places(bright)
-        if len(where) * SPARSE <= prod(cut.shape):
-            for k, place in enumerate(batch):
-                kernel.add_pixels(out[k, ...], place, [(y, x, float(values[b, y, x])) for b, y, x in where if b == k])
-            return out
-        for part in _by_brightness(values):
-            scale = xp.max(abs(part))
+        many = self._here(np.zeros((len(batch), 1, 1), bool), cut)
+        for k, place in enumerate(batch):
+            where = places(bright[k : k + 1, ...])
+            if len(where) * SPARSE > prod(cut.shape[1:]):
+                many[k] = True
+                continue
+            kernel.add_pixels(out[k, ...], place, [(y, x, float(values[k, y, x])) for _, y, x in where])
+        for part in _by_brightness(xp.where(many, values, xp.zeros_like(values))):
+            scale = _largest(part)
+            scale[scale == 0] = 1
             own = kernel.convolve(part / scale, batch, xp.ones_like(floor) / PART) * scale
             out += xp.where(self.source.dilated(part != 0, self.support), own, xp.zeros_like(own))
         return out
@@ -209,14 +212,19 @@ def _floor(sample: Any, level: Any) -> Any:
 
 
 def _by_brightness(values: Any) -> Iterable[Any]:
-    """The image as parts, in each of which no pixel is more than `PART` times as bright as another."""
+    """The images as parts, in each of which no pixel is more than `PART` times as bright as another."""
     xp = namespace(values)
     left = values
     while True:
         size = abs(left)
-        highest = float(xp.max(size))
-        if highest == 0.0:
+        highest = _largest(size)
+        if not bool(xp.any(highest > 0)):
             return
         belongs = size > highest / PART
         yield xp.where(belongs, left, xp.zeros_like(left))
         left = xp.where(belongs, xp.zeros_like(left), left)
+
+
+def _largest(images: Any) -> Any:
+    """The brightest pixel of each, whatever its sign: shape (n, 1, 1)."""
+    return namespace(images).max(abs(images).reshape((images.shape[0], -1)), axis=1)[:, None, None]

@@ -119,7 +119,8 @@ class StackedKernels:
         side, sizes = np.sqrt(np.prod(self._lengths)), np.array(norms(np, cut))
         here = slice(batch[0], batch[-1] + 1)
         largest = floor[:, 0, 0].astype(float) * side / (ROUNDING * self.least[here])
-        precise = (sizes > largest) | (sizes * side > HUGE)
+        largest = np.minimum(largest, HUGE / side)
+        precise = sizes > largest
         if not precise.any():
             return self._product(cut, self.images[here])
         bright = self._few_bright(cut, np.where(precise, largest, np.inf))

@@ -178,10 +178,12 @@ def _check_streams(content: bytes, path: Path) -> None:
 def _size(card: bytes, path: Path) -> tuple[bytes, int] | None:
     """The name and the number on a card from which the size of an HDU follows, checked to be one that FITS knows.
 
-    Astropy takes such a name whatever its case, also between blanks of any kind and without an equals sign, where it
-    makes texts of the number.
+    Astropy takes such a name whatever its case, also between blanks of any kind, after HIERARCH, and without an equals
+    sign, where it makes texts of the number.
     """
     name = card[: KEYWORD + 1].partition(b"=")[0][:KEYWORD].strip(BLANKS).upper()
+    if name == b"HIERARCH":
+        name = card[KEYWORD:].partition(b"=")[0].strip(BLANKS).upper()
     if not SIZES.fullmatch(name):
         return None
     before, _, after = card.partition(b"=")
