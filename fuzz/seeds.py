@@ -368,6 +368,29 @@ def correlation(folder: Path) -> list[Path]:
     return [save(folder / "noise.fits", *correlation_hdus(noise))]
 
 
+def coadd(folder: Path) -> list[Path]:
+    """Two exposures, of which one is shorter than the other."""
+    import psfmatch
+    from psfmatch.coadd import Store, planned, run_patches, write_coadd
+
+    grid = psfmatch.Grid.centered(150.1, 2.2, shape=(30, 41), pixel_scale=0.3)
+    psf = psfmatch.GaussianPSF(fwhm=2.5, size=15)
+    frames = [
+        psfmatch.Exposure(
+            rng.normal(0.0, 1.0 + k, (41, 30 + 7 * k)).astype("f4"), variance=np.full((41, 30 + 7 * k), 1.0, "f4"),
+            psf=psf, wcs=grid.wcs, meta={"MAGZERO": 25.0},
+        )
+        for k in range(2)
+    ]  # fmt: skip
+    inputs = [psfmatch.CoaddInput(frame, name=name) for frame, name in zip(frames, ("one", "two"), strict=True)]
+    recipe = psfmatch.Recipe(solver=psfmatch.FreeForm(size=9))
+    store = Store(folder)
+    plan = planned(inputs, target="gaussian:fwhm=3.5", grid=grid, method=psfmatch.Mean(), recipe=recipe, store=store)
+    run_patches(plan, store)
+    write_coadd(plan, store, folder / "coadd.fits")
+    return [folder / "coadd.fits"]
+
+
 def mask_table(folder: Path) -> list[Path]:
     (folder / "x.toml").write_text('extends = "jwst"\nkind = "bits"\n\n[planes]\n0 = "BAD"\n11 = "HOT"\n')
     (folder / "y.toml").write_text('kind = "codes"\n[planes]\n1 = "BAD"\n40 = "CR"\n')

@@ -22,6 +22,7 @@ from psfmatch.io import (
     read_correlation,
     read_kernel,
     read_notes,
+    read_psf_pair,
     read_quality,
     read_stamp,
 )
@@ -148,6 +149,23 @@ def _store_card(path: Path) -> Any:
     return Store.claimed(path.parent, {"inputs": "a.fits", "target": "gaussian:fwhm=4"}, resume=True)
 
 
+def _grid(path: Path) -> Any:
+    from psfmatch.coadd.request import grid_of
+
+    return grid_of(path, [])
+
+
+def _coadd(path: Path) -> Any:
+    from psfmatch.report.coadds import read_coadd
+
+    return read_coadd(path)
+
+
+def _pair(path: Path) -> Any:
+    """As the science image's stamp, and as the target's."""
+    return read_psf_pair(path, path), read_psf_pair("gaussian:fwhm=2.5", path, science_scale=0.05)
+
+
 # ---- the table
 
 _PSF_SEEDS: Mapping[str, Callable[[Path], list[Path]]] = {
@@ -220,6 +238,9 @@ TARGETS: Mapping[str, Target] = {
     "provenance": Target(Reader(psfmatch.read_provenance, repr), seeds.matched),
     "matched": Target(Reader(psfmatch.read_matched, repr), seeds.matched),
     "correlation": Target(Reader(read_correlation), seeds.correlation),
+    "grid": Target(Reader(_grid, repr), _all_frames),
+    "coadd": Target(Reader(_coadd, repr), seeds.coadd),
+    "psf-pair": Target(Reader(_pair, repr), seeds.stamps),
     "mask-table": Target(Reader(_mask_table, _translated), seeds.mask_table, "in.toml", "text"),
     "config": Target(Reader(_options, errors=_CLICK, named=False), seeds.options, "in.toml", "text"),
     "zero-points": Target(Reader(_zero_points, errors=_CLICK), seeds.zero_points, "in.csv", "text"),

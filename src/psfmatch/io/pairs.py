@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from psfmatch.io.files import PathLike
+from psfmatch.io.files import PathLike, told
 from psfmatch.io.psf_formats.image import believed
 from psfmatch.io.psfs import read_psf, read_stamp
 from psfmatch.prepare import Center
@@ -63,14 +63,16 @@ def read_psf_pair(
     parity = found[1] is not None and any(stamp.mirrored for stamp in found if stamp is not None)
     common = next((scale for scale in scales if scale is not None), None)
     stamps = []
-    for path, stamp, scale, angle in zip(paths, found, scales, angles, strict=True):
-        if stamp is None:
-            stamps.append(Stamp(read_psf(path, pixel_scale=common), scale, angle, parity))
-            continue
-        mirrored = parity if stamp.angle is None else stamp.mirrored
-        sound = believed(float(np.asarray(stamp.image).sum()), path, stacklevel=3)
-        stamps.append(Stamp(stamp.image, scale, angle, mirrored, center, normalize=not sound))
-    return paired(*stamps, names=(os.fspath(science), os.fspath(target)))
+    names = os.fspath(science), os.fspath(target)
+    with told(", ".join(names), *names):
+        for path, stamp, scale, angle in zip(paths, found, scales, angles, strict=True):
+            if stamp is None:
+                stamps.append(Stamp(read_psf(path, pixel_scale=common), scale, angle, parity))
+                continue
+            mirrored = parity if stamp.angle is None else stamp.mirrored
+            sound = believed(float(np.asarray(stamp.image).sum()), path, stacklevel=3)
+            stamps.append(Stamp(stamp.image, scale, angle, mirrored, center, normalize=not sound))
+        return paired(*stamps, names=names)
 
 
 def _said(stamp: Stamp | None, name: str, given: float | None) -> float | None:
