@@ -1,4 +1,4 @@
-"""What astropy's ``NDData`` keeps differently: uncertainties of three kinds, and units as objects."""
+"""What astropy keeps differently: ``NDData`` with uncertainties of three kinds, and units as objects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, plain_array
 
 if TYPE_CHECKING:
     from astropy.nddata import NDData
 
-__all__ = ["Uncertainty", "inverse", "negatives", "uncertainty_of", "unit_of", "variance_of"]
+__all__ = [
+    "Uncertainty", "inverse", "negatives", "uncertainty_of", "unit_name", "unit_of", "variance_factor", "variance_of",
+]  # fmt: skip
 
 Uncertainty = Literal["variance", "std", "ivar"]
 
@@ -38,7 +40,7 @@ def variance_of(data: NDData) -> FloatArray | None:
         raise InputError(
             f"uncertainty of type {type(given).__name__}: give a standard deviation, variance or inverse variance"
         )
-    values = _in_unit_of(data, np.asarray(given.array), given.unit, power)
+    values = _in_unit_of(data, plain_array(given.array, "uncertainty"), given.unit, power)
     return inverse(values) if power < 0 else values**2 if power == 1 else values
 
 
@@ -83,6 +85,53 @@ def unit_of(text: str | None) -> Any:
     unit = Unit(text, parse_strict="silent")
     lower = Unit(text.lower(), parse_strict="silent")  # ADU, COUNTS
     return next((one for one in (unit, lower) if not isinstance(one, UnrecognizedUnit)), dimensionless_unscaled)
+
+
+def unit_name(image: object, unit: object) -> str | None:
+    """What a unit is called: the one given, a text or one of astropy's, or else that of the image, if it is a quantity.
+
+    Raises
+    ------
+    InputError
+        If the unit is neither, or another one than the image's.
+    """
+    own = getattr(image, "unit", None)
+    name = str(own) if unit is None and own is not None else _text(unit)
+    if own is not None and unit_of(name) != own:
+        raise InputError(f"image in {own}, but unit={name!r}: leave unit out, or convert the image to it")
+    return name or None
+
+
+def _text(unit: object) -> str | None:
+    if unit is None or isinstance(unit, str):
+        return unit
+    from astropy.units import UnitBase
+
+    if not isinstance(unit, UnitBase):
+        raise InputError(f"unit={unit!r}: give a text such as 'nJy', or a unit of astropy")
+    return str(unit)
+
+
+def variance_factor(variance: object, unit: str | None) -> float:
+    """The factor that brings a variance, if it is a quantity, to the unit squared of the image.
+
+    Raises
+    ------
+    InputError
+        If it is of a unit that does not go with that one.
+    """
+    own = getattr(variance, "unit", None)
+    if own is None:
+        return 1.0
+    from astropy.units import UnitsError
+
+    try:
+        return float(own.to(unit_of(unit) ** 2))
+    except UnitsError as error:
+        raise InputError(
+            f"variance in {own or 'no unit'} does not go with an image in {unit or 'no unit'}: "
+            "give the variance in the image's unit squared"
+        ) from error
 
 
 def inverse(weight: FloatArray) -> FloatArray:

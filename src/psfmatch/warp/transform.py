@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import FloatArray, Position, as_positions, frozen
+from psfmatch.geometry import FloatArray, Position, as_positions, frozen, plain_array
 
 if TYPE_CHECKING:
     from astropy.wcs.wcsapi import BaseHighLevelWCS
@@ -78,7 +78,7 @@ class Transform:
         InputError
             If the matrix (2, 2) cannot be inverted.
         """
-        a = frozen(matrix, float)
+        a = frozen(plain_array(matrix, "matrix", float))
         if a.shape != (2, 2) or not np.isfinite(a).all() or np.linalg.det(a) == 0.0:
             raise InputError(f"matrix {np.asarray(matrix).tolist()}: give an invertible one of shape (2, 2)")
         inverse = np.linalg.inv(a)
