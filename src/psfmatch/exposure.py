@@ -19,6 +19,8 @@ from psfmatch.geometry import Box, FloatArray, frozen, masked_pixels, plain_arra
 from psfmatch.models import as_psf
 from psfmatch.nddata import (
     Uncertainty,
+    check_wcs,
+    cut_wcs,
     negatives,
     uncertainty_of,
     unit_name,
@@ -175,7 +177,7 @@ class Exposure:
         Whatever `psfmatch.models.as_psf` takes for a PSF.
         The model of the science PSF, in the coordinates of the parent frame.
     wcs : astropy.wcs.WCS, or any WCS with astropy's common interface (APE 14), optional
-        In pixels of *this* image (the first pixel is 0, 0).
+        Of two axes, in pixels of *this* image (the first pixel is 0, 0).
     unit : str or astropy.units.Unit, optional
         Of the image; kept as a text.
     meta : mapping, optional
@@ -187,8 +189,8 @@ class Exposure:
     Raises
     ------
     InputError
-        If the planes do not have one two-dimensional shape with at least one pixel, the variance is negative, or units
-        contradict each other.
+        If the planes do not have one two-dimensional shape with at least one pixel, the variance is negative, units
+        contradict each other, or the WCS has other axes, or (one of FITS) numbers that no position follows from.
     """
 
     image: FloatArray
@@ -233,11 +235,10 @@ class Exposure:
         object.__setattr__(self, "box", box)
         if isinstance(self.psf, str | PathLike):
             raise InputError(f"psf {os.fspath(self.psf)!r}: give a PSF model; psfmatch.read_psf reads files and words")
+        if self.wcs is not None:
+            check_wcs(self.wcs)
         if self.psf is not None:
             object.__setattr__(self, "psf", as_psf(self.psf, pixel_scale=self.pixel_scale, wcs=self.wcs))
-
-        if self.wcs is not None and not hasattr(self.wcs, "pixel_to_world_values"):
-            raise InputError(f"wcs of type {type(self.wcs).__name__}: give one with astropy's interface (APE 14)")
         check_type(self.meta, Mapping, "meta", "a mapping such as {'FILTER': 'z'}")
 
     @property
@@ -425,14 +426,6 @@ def _copy_with(of: T, **fields: Any) -> T:
     new = object.__new__(type(of))
     new.__dict__.update(of.__dict__, **fields)
     return new
-
-
-def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
-    """The WCS of a part of the pixels."""
-    from astropy.wcs import WCS
-    from astropy.wcs.wcsapi import SlicedLowLevelWCS
-
-    return wcs[where] if isinstance(wcs, WCS) else SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where)
 
 
 def _plane(values: ArrayLike, name: str, factor: float = 1.0) -> tuple[FloatArray, NDArray[np.bool_] | None]:

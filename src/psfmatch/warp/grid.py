@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psfmatch.errors import InputError
-from psfmatch.exposure import Exposure, cut_wcs
+from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray
+from psfmatch.nddata import cut_wcs
 from psfmatch.warp.transform import celestial
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Grid:
     Raises
     ------
     InputError
-        If the WCS is of another kind, or there are no pixels.
+        If the WCS is of another kind, or cannot be inverted, or there are no pixels.
     """
 
     wcs: BaseHighLevelWCS

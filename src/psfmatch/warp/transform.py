@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, Position, as_positions, frozen, plain_array
+from psfmatch.nddata import check_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs.wcsapi import BaseHighLevelWCS
@@ -171,7 +172,7 @@ def celestial(wcs: BaseHighLevelWCS) -> BaseHighLevelWCS:
     Raises
     ------
     InputError
-        If it is something else.
+        If it is something else, or cannot be inverted.
     """
     from astropy.coordinates import SkyCoord
     from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
@@ -185,6 +186,7 @@ def celestial(wcs: BaseHighLevelWCS) -> BaseHighLevelWCS:
         raise InputError(
             f"WCS with {low.pixel_n_dim} pixel axes and the world axes {axes}: give a celestial one of two"
         )
+    check_wcs(low)
     if getattr(low, "bounding_box", None) is not None:
         wcs = copy.deepcopy(wcs)
         (wcs.low_level_wcs if isinstance(wcs, BaseHighLevelWCS) else wcs).bounding_box = None
