@@ -224,7 +224,8 @@ def _refuse_lost(values: object, what: str, error: type[InputError], cure: str =
         return
     no_unit(values, what, cure, error=error)
     if (masked := masked_pixels(values)) is not None:
-        raise error(f"{what} with {np.count_nonzero(masked)} masked values: say what they are (array.filled(value))")
+        count = f"{np.count_nonzero(masked)} of {masked.size} values are masked"
+        raise error(f"{what}: {count}; say what they are (array.filled(value))")
 
 
 def whole_number(value: object, what: str, *, least: int = 0) -> int:
