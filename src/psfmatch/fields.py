@@ -179,7 +179,7 @@ class Field:
         array, shape (order + 1, ny)
             Along y.
         """
-        u, v = _scaled(np.asarray(x, float), np.asarray(y, float), self.box, self.kind)
+        u, v = _scaled(plain_array(x, "x", float), plain_array(y, "y", float), self.box, self.kind)
         return _axis_terms(u, self.order, self.kind), _axis_terms(v, self.order, self.kind)
 
     def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:

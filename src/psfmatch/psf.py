@@ -420,6 +420,7 @@ class DoubleGaussianPSF(AnalyticPSF):
         sampling: Sampling = "integrated",
     ) -> DoubleGaussianPSF:  # fmt: skip
         """The model with ``sigma2 = ratio * sigma1`` whose profile has this FWHM (pixels)."""
+        no_unit(fwhm, "DoubleGaussianPSF fwhm", "pixels")
         if not (np.isfinite(fwhm) and fwhm > 0 and ratio > 0):
             raise InputError(f"DoubleGaussianPSF fwhm={fwhm!r}, ratio={ratio!r}: must be finite and positive")
 

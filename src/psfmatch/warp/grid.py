@@ -10,7 +10,7 @@ import numpy as np
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.geometry import Box, FloatArray, no_unit
 from psfmatch.nddata import cut_wcs
 from psfmatch.warp.transform import celestial
 
@@ -157,6 +157,9 @@ class Grid:
 def _tangential(ra: float, dec: float, crpix: tuple[float, float], pixel_scale: float, rotation: float) -> WCS:
     from astropy.wcs import WCS
 
+    no_unit(pixel_scale, "pixel_scale", "arcseconds")
+    for name, value in (("ra", ra), ("dec", dec), ("rotation", rotation)):
+        no_unit(value, name, "degrees")
     if not (np.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale={pixel_scale!r}: must be finite and positive, in arcseconds")
     if not (np.isfinite(ra) and -90.0 <= dec <= 90.0 and np.isfinite(rotation)):
