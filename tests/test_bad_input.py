@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
+from astropy.nddata import CCDData
 from astropy.wcs import WCS
 from click.testing import CliRunner
 
+import psf_files
 import psfmatch
 from psfmatch import (
     Box,
@@ -23,14 +26,26 @@ from psfmatch import (
 from psfmatch.cli import main
 
 
+def sky_of(*, naxis=2, **cards):
+    """A WCS of so many axes, with some of its numbers changed."""
+    wcs = WCS(naxis=naxis)
+    wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN", ""][:naxis], [-1e-4, 1e-4, 1.0][:naxis]
+    for name, value in cards.items():
+        setattr(wcs.wcs, name, value)
+    return wcs
+
+
 def names():
     """What the expressions of the table are made of."""
-    sky = WCS(naxis=2)
-    sky.wcs.ctype, sky.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-1e-4, 1e-4]
+    sky = sky_of()
     model = MoffatPSF(fwhm=3.0, beta=3.0)
     return {
         **{name: getattr(psfmatch, name) for name in psfmatch.__all__},
         "np": np,
+        "u": units,
+        "CCDData": CCDData,
+        "sky_of": sky_of,
+        "HOLES": np.ma.masked_less(np.outer([1.0, 2.0, 1.0], [1.0, 3.0, 4.0, 3.0, 1.0]), 1.5),
         "BOX": Box.from_shape((40, 40)),
         "MODEL": model,
         "KERNEL": MatchingKernel.constant(np.ones((7, 9)) / 63, Box.from_shape((41, 40))),
@@ -75,6 +90,44 @@ TABLE = [
      InputError, 'an object of type dict is no PSF; give a model, a stamp or a callable'),
     ('Exposure(np.zeros((3, 4)), wcs="TAN")',
      InputError, "wcs of type str: give one with astropy's interface (APE 14)"),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(naxis=3))',
+     InputError, 'wcs of 3 pixel and 3 world axes: give one of two (of a cube: wcs.celestial)'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(crval=[np.nan, 0]))',
+     InputError, 'wcs with CRVAL [nan, 0.0]: give finite numbers'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(crpix=[3, np.inf]))',
+     InputError, 'wcs with CRPIX [3.0, inf]: give finite numbers'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(crval=[1, 95]))',
+     InputError, 'wcs: No valid solution for latp'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(pc=[[1, 2], [2, 4]]))',
+     InputError, 'wcs with the matrix [[-0.0001, -0.0002], [0.0002, 0.0004]]: give one that can be inverted'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(cdelt=[0, 0]))',
+     InputError, 'wcs: PCi_ja matrix is singular.'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(ctype=["RA---TAN", "DEC--SIN"]))',
+     InputError, 'wcs: Inconsistent projection types'),
+    ('Exposure(np.zeros((3, 4)), wcs=sky_of(cd=[[np.inf, 0], [0, 1]]))',
+     InputError, 'wcs with CD [[inf, 0.0], [0.0, 1.0]]: give finite numbers'),
+    ('FRAME.replace(wcs=sky_of(pc=[[np.nan, 0], [0, 1]]))',
+     InputError, 'wcs with PC [[nan, 0.0], [0.0, 1.0]]: give finite numbers'),
+    ('Exposure(np.zeros((3, 4)), unit=5)',
+     InputError, "unit=5: give a text such as 'nJy', or a unit of astropy"),
+    ('Exposure(np.zeros((3, 4)) * u.Jy, unit="adu")',
+     InputError, "image in Jy, but unit='adu': leave unit out, or convert the image to it"),
+    ('FRAME.replace(unit="nJy").replace(image=np.zeros((99, 121)) * u.m)',
+     InputError, "image in m, but unit='nJy': leave unit out"),
+    ('Exposure(np.zeros((3, 4)) * u.Jy, variance=np.ones((3, 4)) * u.m)',
+     InputError, 'variance in m does not go with an image in Jy: give the variance in the'),
+    ('Exposure(np.zeros((3, 4)), variance=np.ones((3, 4)) * u.Jy**2)',
+     InputError, 'variance in Jy2 does not go with an image in no unit'),
+    ('Exposure(CCDData(np.zeros((3, 4)), unit="adu"))',
+     InputError, 'image of type CCDData: Exposure.from_nddata takes all that is in it'),
+    ('Exposure([HOLES[0], HOLES[1]])',
+     InputError, 'image: 2 of 5 values are masked; say what they are (array.filled(value))'),
+    ('Exposure(np.zeros((3, 5)), mask=HOLES.astype(int))',
+     InputError, 'mask: 4 of 15 values are masked; say what they are'),
+    ('MaskConvention("cam", planes={0: "BAD"}).mask(HOLES.astype(int))',
+     InputError, 'mask: 4 of 15 values are masked; say what they are'),
+    ('Mask.from_bool(HOLES > 3)',
+     InputError, 'mask: 4 of 15 values are masked; say what they are'),
     ('Exposure(np.zeros((3, 4)), meta=5)',
      InputError, "meta of type int: give a mapping such as {'FILTER': 'z'}"),
     ('Exposure(np.zeros((30, 40))).cutout(Box(0, 0, 31, 40))',
@@ -107,7 +160,43 @@ TABLE = [
      InputError, "field kind 'legendre': choose one of chebyshev1, polynomial,"),
     ('Field.fit(np.zeros((1, 3)), box=BOX, x=np.arange(3.0), y=np.arange(3.0), order=2)',
      InputError, '3 positions cannot fix a field of order 2 (6 terms)'),
+    ('Field(HOLES[:, :3], BOX)',
+     InputError, 'field coefficients: 2 of 9 values are masked; say what they are'),
+    ('Field.constant(HOLES[0], BOX)',
+     InputError, 'field values: 2 of 5 values are masked; say what they are'),
+    ('Field.fit(HOLES[:1], x=np.arange(5), y=[0, 3, 1, 7, 2], order=1, box=BOX)',
+     InputError, 'field values: 2 of 5 values are masked; say what they are'),
+    ('Field.constant([1.0], BOX).on_grid(x=HOLES[0], y=[3.0, 5.0])',
+     InputError, 'x: 2 of 5 values are masked; say what they are'),
     # psf
+    ('GaussianPSF(fwhm=0.8 * u.arcsec)',
+     InputError, 'GaussianPSF fwhm in arcsec: give pixels, without a unit (quantity.to_value(unit))'),
+    ('MoffatPSF(fwhm=3.0, beta=3.0, angle=0.5 * u.rad)',
+     InputError, 'MoffatPSF angle in rad: give degrees, without a unit'),
+    ('DoubleGaussianPSF.from_fwhm(0.8 * u.arcsec)',
+     InputError, 'DoubleGaussianPSF fwhm in arcsec: give pixels, without a unit'),
+    ('ImagePSF(HOLES)',
+     PSFError, 'PSF stamp: 4 of 15 values are masked; say what they are (array.filled(value))'),
+    ('ImagePSF(np.eye(5) * u.m)',
+     PSFError, 'PSF stamp in m: give plain numbers, without a unit (quantity.to_value(unit))'),
+    ('ImagePSF(HOLES.data, measured=HOLES > 0)',
+     PSFError, 'measured: 4 of 15 values are masked; say what they are'),
+    ('BasisPSF(HOLES[None], Field.constant([1.0], BOX))',
+     PSFError, 'BasisPSF basis: 4 of 15 values are masked; say what they are'),
+    ('GridPSF(x=[0.0, 1.0], y=[0.0], images=[[HOLES, HOLES.data]])',
+     PSFError, 'GridPSF images: 4 of 15 values are masked; say what they are'),
+    ('FunctionPSF(lambda x, y: HOLES, shape=(3, 5)).stamps(x=0, y=0)',
+     PSFError, 'the PSF cannot be evaluated at x=0, y=0: its stamp: 4 of 15 values are masked; say'),
+    ('MODEL.stamps(x=3 * u.arcsec, y=0)',
+     InputError, 'positions x in arcsec: give pixels, without a unit'),
+    ('MODEL.stamps(x=3, y=HOLES[0])',
+     InputError, 'positions y: 2 of 5 values are masked; say what they are'),
+    ('Stamp(HOLES)',
+     PSFError, 'PSF stamp: 4 of 15 values are masked; say what they are'),
+    ('Stamp(np.ones((5, 5)), pixel_scale=0.2 * u.arcsec)',
+     InputError, 'pixel scale in arcsec: give arcseconds a pixel, without a unit'),
+    ('Stamp(np.ones((5, 5)), angle=0.2 * u.rad)',
+     InputError, 'angle in rad: give degrees, without a unit'),
     ('GaussianPSF(fwhm=0)',
      InputError, 'GaussianPSF fwhm=0: must be finite and positive'),
     ('GaussianPSF(fwhm=-2.0)',
@@ -237,7 +326,15 @@ TABLE = [
      FormatError, '.: not a file'),
     ('read_psf("moffat:fwhm=5", format="fits")',
      InputError, "PSF format 'fits': choose one of afw, cube, image, lsst-images, piff,"),
+    ('read_psf("gaussian:fwhm=1.2arcsec", pixel_scale=1 * u.deg)',
+     InputError, 'pixel_scale in deg: give arcseconds a pixel, without a unit'),
     # kernel
+    ('MatchingKernel(HOLES[None], Field.constant([1.0], BOX))',
+     InputError, 'kernel basis: 4 of 15 values are masked; say what they are'),
+    ('MatchingKernel.constant(HOLES, BOX)',
+     InputError, 'kernel: 4 of 15 values are masked; say what they are'),
+    ('measure_quality(KERNEL, MODEL, MODEL, x=0, y=0, kernel_sum=2 * u.m)',
+     InputError, 'kernel_sum in m: give plain numbers, without a unit'),
     ('MatchingKernel(np.ones((1, 4, 5)), Field.constant([1.0], BOX))',
      InputError, 'kernel shape (4, 5): both sides must be odd and positive'),
     ('MatchingKernel(np.ones((2, 5, 5)), Field.constant([1.0], BOX))',
@@ -287,6 +384,10 @@ TABLE = [
      InputError, "PSF 'mofat:fwhm=5': no family 'mofat'; there are gaussian,"),
     ('match(FRAME, np.ones((4, 4)))',
      PSFError, 'PSF stamp has an even size (4, 4); cut or pad it to odd sides'),
+    ('match(FRAME, HOLES)',
+     PSFError, 'PSF stamp: 4 of 15 values are masked; say what they are'),
+    ('match(FRAME, "gaussian:fwhm=5", kernel_sum=2 * u.m)',
+     InputError, 'kernel_sum in m: give plain numbers, without a unit'),
     ('match(FRAME, np.zeros((5, 5)))',
      PSFError, 'PSF stamp is all zeros'),
     ('match(FRAME, 5)',
@@ -309,6 +410,8 @@ TABLE = [
      InputError, 'an object of type NoneType is no PSF; give a model, a stamp or a callable'),
     ('matching_kernel(np.ones((5, 5, 5)), MODEL)',
      PSFError, 'PSF stamp of shape (5, 5, 5) and type float64: give one image'),
+    ('matching_kernel(HOLES, MODEL)',
+     PSFError, 'PSF stamp: 4 of 15 values are masked; say what they are'),
     ('matching_kernel(np.zeros((5, 5)), MODEL)',
      PSFError, 'PSF stamp has no positive flux'),
     ('matching_kernel(MODEL, GaussianPSF(fwhm=60.0))',
@@ -327,6 +430,10 @@ TABLE = [
      PSFError, 'psfs[0]: PSF stamp is all zeros'),
     ('common_target([MODEL], family="moffat:beta=0.3")',
      InputError, 'MoffatPSF beta=0.3: must be above 1, or the flux is infinite'),
+    ('common_target([HOLES])',
+     PSFError, 'psfs[0]: PSF stamp: 4 of 15 values are masked; say what they are'),
+    ('common_target([MODEL], tolerance=1e-3 * u.m)',
+     InputError, 'tolerance in m: give plain numbers, without a unit'),
     ('common_target(["nothing"])',
      PSFError, 'psfs[0]: PSF stamp has 0 dimensions; give one two-dimensional'),
     # solver
@@ -416,6 +523,10 @@ TABLE = [
      InputError, 'Fourier cell_shape=0: must be a whole number, 1 or more'),
     ('Fourier(penalty=np.ones((4, 4)))',
      InputError, 'Fourier penalty (4, 4): both sides must be odd and positive'),
+    ('Fourier(penalty=HOLES)',
+     InputError, 'Fourier penalty: 4 of 15 values are masked; say what they are'),
+    ('FreeForm(tolerance=1e-3 * u.m)',
+     InputError, 'FreeForm tolerance in m: give plain numbers, without a unit'),
     ('PCA(components=0)',
      InputError, 'PCA components=0: at least 1'),
     ('Padding(to=0.5)',
@@ -453,6 +564,18 @@ TABLE = [
      InputError, 'a stack of images (0, 4, 5), variances (0, 4, 5) and masks (0,'),
     ('combine(np.zeros((4, 5)), np.ones((4, 5)), np.zeros((4, 5), int))',
      InputError, 'a stack of images (4, 5), variances (4, 5) and masks (4, 5):'),
+    ('combine(HOLES[None], np.ones((1, 3, 5)), np.zeros((1, 3, 5), int))',
+     InputError, 'images: 4 of 15 values are masked; say what they are'),
+    ('combine([np.zeros((3, 5)), HOLES], np.ones((2, 3, 5)), np.zeros((2, 3, 5), int))',
+     InputError, 'images: 4 of 15 values are masked; say what they are'),
+    ('combine(np.zeros((2, 3, 5)) * u.Jy, np.ones((2, 3, 5)), np.zeros((2, 3, 5), int))',
+     InputError, 'images in Jy: give plain numbers, without a unit'),
+    ('combine(np.zeros((2, 3, 5)), [HOLES, HOLES], np.zeros((2, 3, 5), int))',
+     InputError, 'variances: 4 of 15 values are masked; say what they are'),
+    ('combine(np.zeros((1, 3, 5)), np.ones((1, 3, 5)), HOLES[None].astype(int))',
+     InputError, 'masks: 4 of 15 values are masked; say what they are'),
+    ('combine(np.zeros((5, 3, 5)), np.ones((5, 3, 5)), np.zeros((5, 3, 5), int), weights=HOLES[0])',
+     InputError, 'weights: 2 of 5 values are masked; say what they are'),
     ('ClippedMean(sigmas=0)',
      InputError, 'ClippedMean sigmas=0, grow=2.0: must be 0 < grow <= sigmas'),
     ('ClippedMean(grow=9)',
@@ -499,6 +622,10 @@ TABLE = [
      InputError, 'none of the inputs can be used: input 1: has no WCS'),
     ('coadd([FRAME], workers=0)',
      InputError, 'workers=0: must be a whole number, 1 or more'),
+    ('CoaddInput(FRAME, zero_point=np.nan)',
+     InputError, 'zero_point=nan: give a finite magnitude, or None'),
+    ('CoaddInput(FRAME, zero_point=25 * u.ABmag)',
+     InputError, 'zero_point in mag(AB): give a magnitude, without a unit'),
     ('warp(FRAME, "grid")',
      InputError, 'the exposure has no WCS; its place on the grid is not known'),
     ('warp(FRAME, GRID)',
@@ -509,6 +636,18 @@ TABLE = [
      InputError, 'Box(y0=0, x0=0, y1=5, x1=-5) has no pixels; give y1 > y0 and x1'),
     ('Grid("wcs", (5, 5))',
      InputError, "WCS of type str: give one with astropy's common interface (APE"),
+    ('Grid.centered(10.0, 3.0, shape=(5, 7), pixel_scale=0.2 * u.arcmin)',
+     InputError, 'pixel_scale in arcmin: give arcseconds, without a unit'),
+    ('Grid.centered(10.0 * u.deg, 3.0, shape=(5, 7), pixel_scale=0.2)',
+     InputError, 'ra in deg: give degrees, without a unit'),
+    ('Grid(sky_of(naxis=3), (5, 7))',
+     InputError, 'WCS with 3 pixel axes and the world axes pos.eq.ra, pos.eq.dec, None: give a celestial one of two'),
+    ('Grid(sky_of(crval=[np.nan, 0]), (5, 7))',
+     InputError, 'wcs with CRVAL [nan, 0.0]: give finite numbers'),
+    ('Grid(sky_of(pc=[[1, 2], [2, 4]]), (5, 7))',
+     InputError, 'wcs with the matrix [[-0.0001, -0.0002], [0.0002, 0.0004]]: give one'),
+    ('Transform.between(SKY, sky_of(crpix=[np.nan, 0]))',
+     InputError, 'wcs with CRPIX [nan, 0.0]: give finite numbers'),
     ('Kaiser(order=1)',
      InputError, 'Kaiser order=1: give an integer from 2 to 32'),
     ('Kaiser(order=99)',
@@ -523,6 +662,14 @@ TABLE = [
      InputError, 'matrix [[1, 0], [0, 0]]: give an invertible one of shape (2, 2)'),
     ('Transform.affine(np.eye(3))',
      InputError, 'matrix [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]:'),
+    ('Transform.affine(HOLES[:2, :2])',
+     InputError, 'matrix: 1 of 4 values are masked; say what they are'),
+    ('Regions.from_polygons([HOLES[:, :2]])',
+     InputError, 'polygon 1: 2 of 6 values are masked; say what they are'),
+    ('Regions(HOLES.astype(int))',
+     InputError, 'labels: 4 of 15 values are masked; say what they are'),
+    ('NoiseCorrelation(HOLES[None], Field.constant([1.0], BOX))',
+     InputError, 'noise basis: 4 of 15 values are masked; say what they are'),
     ('NoiseCorrelation(np.ones((1, 4, 5)), Field.constant([1.0], BOX))',
      InputError, 'noise correlation shape (4, 5): both sides must be odd and'),
     ('NoiseCorrelation(-np.ones((1, 5, 5)), Field.constant([1.0], BOX))',
@@ -535,6 +682,14 @@ TABLE = [
      InputError, 'aperture radius=-1: must be finite and positive, in pixels'),
     ('aperture_variance(np.ones((3, 3)), NoiseCorrelation.white(BOX), x=5, y=5, radius=2)',
      InputError, 'variance of shape (3, 3) does not fit Box(y0=0, x0=0, y1=40,'),
+    ('aperture_variance(1.0, NoiseCorrelation.white(BOX), x=5, y=5, radius=2 * u.arcsec)',
+     InputError, 'aperture radius in arcsec: give pixels, without a unit'),
+    ('aperture_variance(HOLES, NoiseCorrelation.white(Box(0, 0, 3, 5)), x=2, y=1, radius=2)',
+     InputError, 'variance: 4 of 15 values are masked; say what they are'),
+    ('aperture_variance(1.0 * u.Jy**2, NoiseCorrelation.white(BOX), x=5, y=5, radius=2)',
+     InputError, 'variance in Jy2: give plain numbers, without a unit'),
+    ('weighted_variance(1.0, NoiseCorrelation.white(BOX), HOLES, x=5, y=5)',
+     InputError, 'weights: 4 of 15 values are masked; say what they are'),
     ('weighted_variance(1.0, NoiseCorrelation.white(BOX), np.ones((4, 4)), x=5, y=5)',
      InputError, 'weights shape (4, 4): both sides must be odd and positive'),
 ]
@@ -594,10 +749,18 @@ COMMANDS = [
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --psf {good}", 2, "--psf is given 2 times for 1"),
     ("match empty.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "empty.fits: the file is empty"),
     ("match text.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "text.fits: cannot be read as FITS"),
-    ("match huge.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "huge.fits"),
+    (
+        "match huge.fits -t gaussian:fwhm=4 -o out.fits --psf {good}",
+        2,
+        "huge.fits: cannot be read as FITS: a header promises more data than a file can hold",
+    ),
     ("match nan.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "no pixel of the image is finite"),
     ("match small.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "is smaller than the kernel"),
-    ("match cut.fits -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "cut.fits"),
+    (
+        "match cut.fits -t gaussian:fwhm=4 -o out.fits --psf {good}",
+        2,
+        "cut.fits: cannot be read as FITS: File may have been truncated",
+    ),
     ("match frame.fits[SCI] -t gaussian:fwhm=4 -o out.fits --psf {good}", 2, "no extension 'SCI'"),
     (
         "match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --variance small.fits",
@@ -613,9 +776,17 @@ COMMANDS = [
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --set tolerance=1", 2, "give PART.OPTION=VALUE"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --set solver=magic", 2, "no solver 'magic'"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf {good} --set solver.size=10", 2, "must be odd"),
-    ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config nowhere.toml", 2, "nowhere.toml"),
-    ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config text.toml", 2, "text.toml"),
-    ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config binary.toml", 2, "binary.toml"),
+    ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config nowhere.toml", 2, "File 'nowhere.toml' does not exist"),
+    (
+        "match frame.fits -t gaussian:fwhm=4 -o out.fits --config text.toml",
+        2,
+        "text.toml: Invalid value (at line 1, column 13)",
+    ),
+    (
+        "match frame.fits -t gaussian:fwhm=4 -o out.fits --config binary.toml",
+        2,
+        "binary.toml: 'utf-8' codec can't decode byte 0xff",
+    ),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config unknown.toml", 2, "no option 'colour'"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config unknown_solver.toml", 2, "no solver 'magic'"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --config unknown_option.toml", 2, "did you mean 'tolerance'"),
@@ -624,26 +795,106 @@ COMMANDS = [
     ("kernel nowhere.fits gaussian:fwhm=4 -o out.fits", 2, "nowhere.fits: no such file"),
     ("kernel gaussian:fwhm=4 gaussian:fwhm=2 -o out.fits", 1, "sharper"),
     ("kernel empty.fits gaussian:fwhm=4 -o out.fits", 2, "empty.fits: the file is empty"),
+    ("kernel step.psf gaussian:fwhm=9 -o out.fits", 2, "step.psf: PSF_SAMP -1.0 must be positive"),
+    ("kernel degree.psf gaussian:fwhm=9 -o out.fits", 2, "3 PSFEx slices do not fit a polynomial of 10 terms"),
+    ("kernel depends.psf gaussian:fwhm=9 -o out.fits", 2, "the PSFEx model varies with X_IMAGE, MAG; only positions"),
+    ("kernel stdpsf.fits gaussian:fwhm=9 -o out.fits", 2, "6 PSFs do not fit the grid of 5 x 3 in its header"),
+    ("kernel stpsf.fits gaussian:fwhm=9 -o out.fits", 2, "stpsf.fits: 9 PSFs, of which number 4 has no DET_YX card"),
+    ("kernel sdss.fits gaussian:fwhm=9 -o out.fits", 2, "choose u, g, r, i or z: sdss.fits[r]"),
+    ("kernel sdss.fits[y] gaussian:fwhm=9 -o out.fits", 2, "an SDSS psField file, with no band 'y'; choose"),
+    ("kernel cube.fits gaussian:fwhm=9 -o out.fits", 2, "a cube of 3 PSFs without a table of their positions"),
+    ("kernel cube.fits[0:7] gaussian:fwhm=9 -o out.fits", 2, "cube.fits: HDU 0 has the planes 0 to 2, no plane 7"),
+    ("kernel hole.fits gaussian:fwhm=9 -o out.fits", 2, "hole.fits: PSF stamp has 1 NaN or infinite pixels; mend it"),
     ("apply frame.fits nowhere.fits -o out.fits", 2, "nowhere.fits: no such file"),
     ("apply frame.fits frame.fits -o out.fits", 2, "frame.fits: holds no KERNEL"),
     ("apply frame.fits text.fits -o out.fits", 2, "text.fits: cannot be read as FITS"),
+    (
+        "apply frame.fits altered.fits -o out.fits",
+        2,
+        "altered.fits: cannot be read as FITS: Checksum verification",
+    ),
+    ("apply frame.fits parts.fits -o out.fits", 2, "parts.fits: 2 of 3 extensions are there; the file is cut off"),
+    ("apply frame.fits nans.fits -o out.fits", 2, "nans.fits: kernel: the basis has NaN or infinite pixels"),
+    ("apply frame.fits even.fits -o out.fits", 2, "even.fits: kernel shape (6, 9): both sides must be odd"),
+    (
+        "apply frame.fits unlike.fits -o out.fits",
+        2,
+        "unlike.fits: kernel: 1 weights do not fit a basis of shape",
+    ),
+    ("apply frame.fits kind.fits -o out.fits", 2, "kind.fits: field kind 'legendre': choose one of chebyshev1"),
+    (
+        "apply frame.fits boxless.fits -o out.fits",
+        2,
+        "cannot be read as FITS: the header card BOXX1 is missing",
+    ),
     ("target", 2, "Missing argument"),
     ("target nowhere.fits", 2, "nowhere.fits: no such file"),
-    ("target {good} --family sersic", 2, "sersic"),
+    ("target {good} --family sersic", 2, "family 'sersic': choose moffat, gaussian, double-gaussian or"),
     ("coadd", 2, "Missing argument"),
     ("coadd frame.fits", 2, "Missing option '--output'"),
     ("coadd nowhere.fits -o out.fits", 2, "nowhere.fits: no such file"),
     ("coadd frame.fits -o out.fits --psf {good}", 2, "has no WCS"),
-    ("coadd frame.fits -o out.fits --psf {good} --zero-points nowhere.csv", 2, "nowhere.csv"),
-    ("coadd frame.fits -o out.fits --psf {good} --zero-points points.csv", 2, "points.csv"),
-    ("coadd frame.fits -o out.fits --psf {good} --zero-points empty.csv", 2, "empty.csv"),
+    ("coadd singular.fits -o out.fits --psf {good}", 2, "the WCS cannot be used and is left out (its linear matrix is"),
+    (
+        "coadd pole.fits -o out.fits --psf {good}",
+        2,
+        "the WCS cannot be used and is left out (No valid solution for",
+    ),
+    ("coadd frame.fits -o out.fits --psf {good} --zero-points nowhere.csv", 2, "File 'nowhere.csv' does not exist"),
+    (
+        "coadd frame.fits -o out.fits --psf {good} --zero-points points.csv",
+        2,
+        "points.csv: the columns are name, magnitude; it needs name and zero_point",
+    ),
+    (
+        "coadd frame.fits -o out.fits --psf {good} --zero-points empty.csv",
+        2,
+        "empty.csv: there are no columns; it needs name and zero_point",
+    ),
     ("coadd frame.fits -o out.fits --psf {good} --zero-points nan.csv", 2, "the zero point of frame.fits is nan"),
     ("coadd frame.fits -o out.fits --patch 10", 2, "10 is not in the range x>=64"),
     ("coadd frame.fits -o out.fits --workers 0", 2, "0 is not in the range x>=1"),
     ("coadd frame.fits -o out.fits --combine mode", 2, "'mode' is not one of"),
-    ("demo -o frame.fits", 2, "frame.fits"),
+    ("demo -o frame.fits", 2, "Directory 'frame.fits' is a file"),
     ("dmeo", 2, "No such command 'dmeo'"),
 ]
+
+
+def put_psfs(path):
+    """PSF files of several formats, each with one thing wrong."""
+    for name, card, value in (("step", "PSF_SAMP", -1.0), ("degree", "POLDEG1", 3), ("depends", "POLNAME2", "MAG")):
+        fits.setval(psf_files.psfex_file(path / f"{name}.psf", 1, 0.9, 25), card, value=value, ext=1)
+    fits.setval(psf_files.stdpsf_file(path / "stdpsf.fits"), "NXPSFS", value=5)
+    fits.delval(psf_files.stpsf_grid_file(path / "stpsf.fits"), "DET_YX4")
+    psf_files.sdss_file(path / "sdss.fits")
+    stamp = np.array(psf_files.stamp())
+    fits.writeto(path / "cube.fits", np.stack([stamp] * 3))
+    stamp[3, 4] = np.nan
+    fits.writeto(path / "hole.fits", stamp)
+
+
+def put_kernels(path):
+    """A kernel's file, changed in several ways; only the first and the second have their checksums left."""
+    kernel = MatchingKernel.constant(np.ones((7, 9)) / 63, Box.from_shape((71, 93)))
+    psfmatch.write_kernel(kernel, path / "kernel.fits")
+    changes = {
+        "altered": lambda images, rows: images.data.fill(2.0),
+        "parts": lambda images, rows: None,
+        "nans": lambda images, rows: images.data.fill(np.nan),
+        "even": lambda images, rows: setattr(images, "data", images.data[:, :6]),
+        "unlike": lambda images, rows: setattr(images, "data", np.repeat(images.data, 2, axis=0)),
+        "kind": lambda images, rows: rows.header.set("KIND", "legendre"),
+        "boxless": lambda images, rows: rows.header.remove("BOXX1"),
+    }
+    for name, change in changes.items():
+        with fits.open(path / "kernel.fits") as hdus:
+            change(hdus["KERNEL"], hdus["KERNEL_WEIGHTS"])
+            if name == "parts":
+                del hdus["KERNEL_WEIGHTS"]
+            for hdu in hdus if name not in ("altered", "parts") else ():
+                for card in ("CHECKSUM", "DATASUM"):
+                    hdu.header.remove(card, ignore_missing=True)
+            hdus.writeto(path / f"{name}.fits")
 
 
 @pytest.fixture(scope="module")
@@ -654,6 +905,11 @@ def folder(tmp_path_factory):
     for name, shape in (("frame.fits", (71, 93)), ("small.fits", (9, 11))):
         fits.writeto(path / name, random.normal(size=shape).astype("f4"))
     fits.writeto(path / "nan.fits", np.full((71, 93), np.nan, "f4"))
+    for name, cards in (("singular", {"CD1_2": 2e-4, "CD2_2": 2e-4}), ("pole", {"CD2_2": 1e-4, "CRVAL2": 95.0})):
+        header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": 1e-4, "CD2_1": 1e-4, **cards})
+        fits.writeto(path / f"{name}.fits", random.normal(size=(71, 93)), header)
+    put_psfs(path)
+    put_kernels(path)
     (path / "cut.fits").write_bytes((path / "frame.fits").read_bytes()[:9000])
     for name, content in FILES.items():
         (path / name).write_bytes(content)

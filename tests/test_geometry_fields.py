@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from astropy import units as u
 
 from psfmatch import Box, Field, InputError
 from psfmatch.fields import n_terms, term_degrees
@@ -36,6 +37,12 @@ def test_resizing_keeps_the_centre():
     stamps[:, 2, 4] = 1.0
     assert resized(stamps, (9, 3))[:, 4, 1].tolist() == [1.0, 1.0]
     assert resized(resized(stamps, (9, 11)), (5, 9)).tolist() == stamps.tolist()
+
+
+def test_positions_may_be_in_pixels():
+    x, y = as_positions([3.0, 7.5] * u.pix, 4 * u.pix)
+    assert (x.tolist(), y.tolist()) == ([3.0, 7.5], [4.0, 4.0])
+    assert type(x) is type(y) is np.ndarray
 
 
 def test_positions_must_fit_together_and_be_finite():

@@ -1,4 +1,4 @@
-"""Exposures as NDData and CCDData and back, without loss; and what they show of themselves in a notebook."""
+"""Exposures of masked arrays and quantities, as NDData and CCDData and back; and what they show in a notebook."""
 
 import base64
 import io
@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import CCDData, NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
+from psfmatch.convolve import convolve
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
+from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import GaussianPSF, MoffatPSF
 
 SHAPE = (13, 29)
@@ -37,6 +40,47 @@ def exposure(unit="nJy", psf=None):
         box=Box.from_shape(SHAPE, y0=-7, x0=400), wcs=wcs(), unit=unit, meta={"FILTER": "r", "EXPTIME": 30.0},
         psf=MoffatPSF(fwhm=3.0, beta=2.5, ellipticity=0.2, angle=20.0) if psf is None else psf,
     )  # fmt: skip
+
+
+HIDDEN = np.zeros(SHAPE, bool)
+HIDDEN[4, 11] = HIDDEN[7, 2:4] = True
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", ">f4"])
+@pytest.mark.parametrize("plane", ["image", "variance"])
+def test_what_is_masked_is_nan_and_bad_and_reaches_no_other_pixel(plane, dtype):
+    values = rng.integers(1, 9, SHAPE).astype(dtype)
+    holes = np.where(HIDDEN, np.nan, values).astype("f8" if dtype == "f8" else "f4")
+    values[HIDDEN] = 30000
+    planes = {"image": IMAGE, "variance": np.ones(SHAPE), "mask": Mask(np.full(SHAPE, 1, "u1"), {"SAT": 0})}
+    made = Exposure(**{**planes, plane: np.ma.array(values, mask=HIDDEN)})
+    np.testing.assert_array_equal(getattr(made, plane), holes)
+    np.testing.assert_array_equal(made.mask.any_of("BAD"), HIDDEN)
+    assert made.mask.any_of("SAT").all()
+    kernel = MatchingKernel.constant([[0.1, 0.2, 0.3, 0.1, 0.3]], made.box)
+    wanted, found = convolve(Exposure(**{**planes, plane: holes}), kernel), convolve(made, kernel)
+    np.testing.assert_array_equal(found.image, wanted.image)
+    np.testing.assert_array_equal(found.variance, wanted.variance)
+
+
+def test_a_mask_that_hides_nothing_costs_nothing():
+    made = Exposure(np.ma.array(IMAGE, mask=False), variance=np.ma.array(VARIANCE, mask=np.zeros(SHAPE, bool)))
+    assert np.shares_memory(made.image, IMAGE)
+    assert np.shares_memory(made.variance, VARIANCE)
+    assert not made.mask.array.any()
+
+
+def test_quantities_give_their_unit():
+    made = Exposure(IMAGE * u.mJy, variance=VARIANCE * u.uJy**2)
+    assert made.unit == "mJy"
+    np.testing.assert_array_equal(made.image, IMAGE)
+    np.testing.assert_allclose(made.variance, 1e-6 * VARIANCE, rtol=1e-15)
+    assert type(made.image) is type(made.variance) is np.ndarray
+    assert Exposure(IMAGE * u.adu, unit="ADU").unit == "ADU"
+    assert Exposure(IMAGE, unit=u.electron / u.s).to_ccddata().unit == u.electron / u.s
+    hidden = Exposure(Masked(IMAGE * u.nJy, HIDDEN))
+    assert hidden.unit == "nJy"
+    np.testing.assert_array_equal(np.isnan(hidden.image), HIDDEN)
 
 
 @pytest.mark.parametrize("kind", ["variance", "std", "ivar"])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning
-from psfmatch.geometry import Box, FloatArray, Position, frozen, odd_shape, resized
+from psfmatch.geometry import Box, FloatArray, Position, frozen, odd_shape, plain_array, resized
 from psfmatch.moments import fwhm as profile_fwhm
 from psfmatch.moments import moments_fwhm
 from psfmatch.psf import PSF, BasisPSF
@@ -64,7 +64,7 @@ class SpatialCellSet:
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "science", "target"):
-            object.__setattr__(self, name, frozen(getattr(self, name), float))
+            object.__setattr__(self, name, frozen(plain_array(getattr(self, name), name, float)))
 
     def __len__(self) -> int:
         return self.x.size

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.fields import Field, FieldKind
-from psfmatch.geometry import Box, FloatArray, frozen, odd_shape, resized
+from psfmatch.geometry import Box, FloatArray, frozen, odd_shape, plain_array, resized
 from psfmatch.kernel import MatchingKernel, chebyshev_nodes
 
 __all__ = ["Interpolation", "NoiseCorrelation", "Positions", "in_cells"]
@@ -64,7 +64,7 @@ class NoiseCorrelation:
     weights: Field
 
     def __post_init__(self) -> None:
-        basis = frozen(self.basis, float)
+        basis = frozen(plain_array(self.basis, "noise basis", float))
         if basis.ndim != 3 or basis.shape[0] != self.weights.n:
             raise InputError(f"noise: {self.weights.n} weights do not fit a basis of shape {basis.shape}")
         odd_shape(basis.shape[1:], "noise correlation shape")

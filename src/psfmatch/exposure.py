@@ -15,9 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError, check_type
-from psfmatch.geometry import Box, FloatArray, frozen
+from psfmatch.geometry import Box, FloatArray, frozen, masked_pixels, plain_array
 from psfmatch.models import as_psf
-from psfmatch.nddata import Uncertainty, negatives, uncertainty_of, unit_of, variance_of
+from psfmatch.nddata import (
+    Uncertainty,
+    check_wcs,
+    cut_wcs,
+    negatives,
+    uncertainty_of,
+    unit_name,
+    unit_of,
+    variance_factor,
+    variance_of,
+)
 from psfmatch.notebook import card, thumbnail
 from psfmatch.provenance import IN_MEMORY, FileState, History
 from psfmatch.psf import PSF, words_of_psf
@@ -53,14 +63,14 @@ class Mask:
     Raises
     ------
     InputError
-        If the array is not of integers or two planes share a bit.
+        If the array is not of integers, or masked itself, or two planes share a bit.
     """
 
     array: NDArray[np.integer[Any]]
     planes: Mapping[str, int] = field(default_factory=lambda: MASK_PLANES)
 
     def __post_init__(self) -> None:
-        array = np.asarray(self.array)
+        array = plain_array(self.array, "mask")
         if array.dtype.kind not in "iu":
             raise InputError(
                 f"mask of dtype {array.dtype}: mask planes are bits of integers; "
@@ -78,7 +88,7 @@ class Mask:
     @classmethod
     def from_bool(cls, bad: ArrayLike, plane: str = "BAD") -> Mask:
         """A mask that has one plane set where ``bad`` is true."""
-        flags = np.asarray(bad, bool)
+        flags = plain_array(bad, "mask", bool)
         return cls(np.where(flags, 1 << MASK_PLANES[plane], 0).astype(np.int32))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -155,8 +165,10 @@ class Exposure:
     image : array, shape (ny, nx)
         Pixel values; integers become float32, floats keep their precision.  NaN marks pixels without data.
         Arrays are brought into the machine's byte order, but for ``numpy.memmap`` of floats, which stay in their file.
+        Masked pixels of a masked array become NaN and get the plane BAD; an astropy ``Quantity`` gives its unit.
     variance : array, shape (ny, nx), optional
-        Variance of every pixel, in the image's unit squared; not negative (infinity: no information).
+        Variance of every pixel, in the image's unit squared; not negative (infinity: no information).  Masked pixels as
+        in the image; a ``Quantity`` is converted.
     mask : Mask or array of integers, optional
         Default: nothing set.
     box : Box, optional
@@ -165,9 +177,9 @@ class Exposure:
         Whatever `psfmatch.models.as_psf` takes for a PSF.
         The model of the science PSF, in the coordinates of the parent frame.
     wcs : astropy.wcs.WCS, or any WCS with astropy's common interface (APE 14), optional
-        In pixels of *this* image (the first pixel is 0, 0).
-    unit : str, optional
-        Of the image.
+        Of two axes, in pixels of *this* image (the first pixel is 0, 0).
+    unit : str or astropy.units.Unit, optional
+        Of the image; kept as a text.
     meta : mapping, optional
         Whatever else is to be carried along: header cards, photometric calibration, filter, visit.
     history : History, optional
@@ -177,7 +189,8 @@ class Exposure:
     Raises
     ------
     InputError
-        If the planes do not have one two-dimensional shape with at least one pixel, or the variance is negative.
+        If the planes do not have one two-dimensional shape with at least one pixel, the variance is negative, units
+        contradict each other, or the WCS has other axes, or (one of FITS) numbers that no position follows from.
     """
 
     image: FloatArray
@@ -191,13 +204,16 @@ class Exposure:
     history: History = MADE_IN_MEMORY
 
     def __post_init__(self) -> None:
-        image = _plane(self.image, "image")
+        object.__setattr__(self, "unit", unit_name(self.image, self.unit))
+        image, missing = _plane(self.image, "image")
         shape = image.shape
         if min(shape) < 1:
             raise InputError(f"image of shape {shape} is empty")
         object.__setattr__(self, "image", image)
         if self.variance is not None:
-            variance = _plane(self.variance, "variance")
+            factor = variance_factor(self.variance, self.unit)
+            variance, unknown = _plane(self.variance, "variance", factor)
+            missing = unknown if missing is None else missing if unknown is None else missing | unknown
             if variance.shape != shape:
                 raise InputError(f"variance of shape {variance.shape} does not fit the image of shape {shape}")
             negative = negatives(variance)
@@ -212,18 +228,17 @@ class Exposure:
             mask = Mask(mask)
         if mask.array.shape != shape:
             raise InputError(f"mask of shape {mask.array.shape} does not fit the image of shape {shape}")
-        object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "mask", mask if missing is None else _flagged(mask, missing, "BAD"))
         box = Box.from_shape((shape[0], shape[1])) if self.box is None else self.box
         if box.shape != shape:
             raise InputError(f"{box} has shape {box.shape}, the image {shape}")
         object.__setattr__(self, "box", box)
         if isinstance(self.psf, str | PathLike):
             raise InputError(f"psf {os.fspath(self.psf)!r}: give a PSF model; psfmatch.read_psf reads files and words")
+        if self.wcs is not None:
+            check_wcs(self.wcs)
         if self.psf is not None:
             object.__setattr__(self, "psf", as_psf(self.psf, pixel_scale=self.pixel_scale, wcs=self.wcs))
-
-        if self.wcs is not None and not hasattr(self.wcs, "pixel_to_world_values"):
-            raise InputError(f"wcs of type {type(self.wcs).__name__}: give one with astropy's interface (APE 14)")
         check_type(self.meta, Mapping, "meta", "a mapping such as {'FILTER': 'z'}")
 
     @property
@@ -295,9 +310,9 @@ class Exposure:
         name, text = meta.pop("unit_name", None), str(data.unit or "")
         unit = name if name and text == str(unit_of(name)) else text or None
         flags = getattr(data, "flags", None)
-        array = np.asarray(data.mask if flags is None else flags)
         mask = None
         if flags is not None or data.mask is not None:
+            array = plain_array(data.mask if flags is None else flags, "mask")
             array = np.broadcast_to(array, np.shape(data.data))
             mask = Mask.from_bool(array) if array.dtype.kind == "b" else Mask(array, planes)
         psf = getattr(data, "psf", None) if psf is None else psf
@@ -413,16 +428,12 @@ def _copy_with(of: T, **fields: Any) -> T:
     return new
 
 
-def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
-    """The WCS of a part of the pixels."""
-    from astropy.wcs import WCS
-    from astropy.wcs.wcsapi import SlicedLowLevelWCS
-
-    return wcs[where] if isinstance(wcs, WCS) else SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where)
-
-
-def _plane(values: ArrayLike, name: str) -> FloatArray:
-    array = np.asarray(values)
+def _plane(values: ArrayLike, name: str, factor: float = 1.0) -> tuple[FloatArray, NDArray[np.bool_] | None]:
+    """Values as floats, and which of them were masked and are NaN now; None where none was."""
+    if hasattr(values, "uncertainty"):
+        raise InputError(f"{name} of type {type(values).__name__}: Exposure.from_nddata takes all that is in it")
+    missing = masked_pixels(values)
+    array = np.asarray(values) if isinstance(values, np.ndarray) else plain_array(values, name)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} of dtype {array.dtype}: give real numbers")
     if array.ndim != 2:
@@ -430,7 +441,17 @@ def _plane(values: ArrayLike, name: str) -> FloatArray:
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         exact = array.dtype.kind in "biu" and array.dtype.itemsize > 2
         array = array.astype(np.float64 if exact else np.float32)
-    return frozen(_native(array))
+    if factor != 1.0:
+        array = array * factor
+    if missing is not None:
+        array = np.where(missing, array.dtype.type(np.nan), array)
+    return frozen(_native(array)), missing
+
+
+def _flagged(mask: Mask, where: NDArray[np.bool_], plane: str) -> Mask:
+    """The mask with a plane set there, too."""
+    wide = mask.with_planes([plane])
+    return Mask(wide.array | np.where(where, wide.array.dtype.type(wide.bits(plane)), 0), wide.planes)
 
 
 def _copy(array: NDArray[Any]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import Box, FloatArray, as_positions, frozen
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen, plain_array
 
 __all__ = ["Field", "FieldKind", "n_terms", "term_degrees", "terms_at"]
 
@@ -104,7 +104,7 @@ class Field:
     kind: FieldKind = "chebyshev1"
 
     def __post_init__(self) -> None:
-        c = frozen(np.atleast_2d(np.asarray(self.coefficients, dtype=float)))
+        c = frozen(np.atleast_2d(plain_array(self.coefficients, "field coefficients", float)))
         if self.kind not in get_args(FieldKind):
             raise InputError(f"field kind {self.kind!r}: choose one of {', '.join(get_args(FieldKind))}")
         order = order_of(c.shape[1], self.kind)
@@ -119,7 +119,7 @@ class Field:
     @classmethod
     def constant(cls, values: ArrayLike, box: Box) -> Field:
         """Functions that do not vary."""
-        return cls(np.atleast_1d(np.asarray(values, float))[:, None], box)
+        return cls(np.atleast_1d(plain_array(values, "field values", float))[:, None], box)
 
     @classmethod
     def fit(
@@ -137,7 +137,8 @@ class Field:
         terms = terms_at(px, py, order=order, box=box, kind=kind)
         if terms.shape[1] < terms.shape[0]:
             raise InputError(f"{terms.shape[1]} positions cannot fix a field of order {order} ({terms.shape[0]} terms)")
-        c = np.linalg.lstsq(terms.T, np.atleast_2d(np.asarray(values, float)).T, rcond=None)[0]
+        rows = np.atleast_2d(plain_array(values, "field values", float))
+        c = np.linalg.lstsq(terms.T, rows.T, rcond=None)[0]
         return cls(c.T, box, kind)
 
     @property
@@ -178,7 +179,7 @@ class Field:
         array, shape (order + 1, ny)
             Along y.
         """
-        u, v = _scaled(np.asarray(x, float), np.asarray(y, float), self.box, self.kind)
+        u, v = _scaled(plain_array(x, "x", float), plain_array(y, "y", float), self.box, self.kind)
         return _axis_terms(u, self.order, self.kind), _axis_terms(v, self.order, self.kind)
 
     def on_grid(self, *, x: ArrayLike, y: ArrayLike) -> FloatArray:

@@ -18,7 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 
-__all__ = ["Box", "Position", "as_positions", "frozen", "odd_shape", "resized", "whole_number"]
+__all__ = [
+    "Box",
+    "Position",
+    "as_positions",
+    "frozen",
+    "masked_pixels",
+    "no_unit",
+    "odd_shape",
+    "plain_array",
+    "resized",
+    "whole_number",
+]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -131,8 +142,9 @@ def as_positions(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     Raises
     ------
     InputError
-        If they cannot be broadcast together, or are not finite.
+        If they cannot be broadcast together, are masked, of a unit other than pixels, or not finite.
     """
+    x, y = _in_pixels(x, "positions x"), _in_pixels(y, "positions y")
     try:
         bx, by = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
     except ValueError as error:
@@ -142,11 +154,78 @@ def as_positions(x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
     return bx.ravel(), by.ravel()
 
 
+def _in_pixels(values: ArrayLike, what: str) -> ArrayLike:
+    values = values.value if str(getattr(values, "unit", "")) == "pix" else values  # type: ignore[union-attr]
+    _refuse_lost(values, what, InputError, "pixels")
+    return values
+
+
 def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     """A read-only view of the array (a copy only where the dtype must change)."""
     view = np.asarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
+
+
+def masked_pixels(values: Any) -> NDArray[np.bool_] | None:
+    """Where an array, of numpy or astropy, is masked; None where it is nowhere."""
+    mask = getattr(values, "mask", None)
+    if not isinstance(mask, np.ndarray | np.bool_) or mask.dtype != bool or not mask.any():
+        return None
+    return np.broadcast_to(mask, np.shape(values))
+
+
+def no_unit(value: object, what: str, cure: str = "plain numbers", *, error: type[InputError] = InputError) -> None:
+    """Raise the error if the value is a quantity with a unit.
+
+    Parameters
+    ----------
+    value : object
+        What the caller gave.
+    what : str
+        What messages call it.
+    cure : str
+        What to give instead.
+    error : type
+        Of the error.
+    """
+    if unit := str(getattr(value, "unit", None) or ""):
+        raise error(f"{what} in {unit}: give {cure}, without a unit (quantity.to_value(unit))")
+
+
+def plain_array(
+    values: ArrayLike, what: str, dtype: Any = None, *, error: type[InputError] = InputError
+) -> NDArray[Any]:
+    """What the caller gave as an array, of which numpy would pass over masks and units in silence.
+
+    Parameters
+    ----------
+    values : array, or lists of arrays
+    what : str
+        What messages call it.
+    dtype : dtype, optional
+        Of the array.
+    error : type
+        Of the error.
+
+    Raises
+    ------
+    InputError
+        Or its subclass ``error``: if a value is masked or has a unit.
+    """
+    _refuse_lost(values, what, error)
+    return np.asarray(values, dtype)
+
+
+def _refuse_lost(values: object, what: str, error: type[InputError], cure: str = "plain numbers") -> None:
+    if isinstance(values, list | tuple):
+        for value in values:
+            _refuse_lost(value, what, error, cure)
+        return
+    no_unit(values, what, cure, error=error)
+    if (masked := masked_pixels(values)) is not None:
+        count = f"{np.count_nonzero(masked)} of {masked.size} values are masked"
+        raise error(f"{what}: {count}; say what they are (array.filled(value))")
 
 
 def whole_number(value: object, what: str, *, least: int = 0) -> int:

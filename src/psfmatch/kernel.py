@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.fields import SPLINE_DEGREE, Field, spline_terms
-from psfmatch.geometry import Box, FloatArray, frozen, odd_shape
+from psfmatch.geometry import Box, FloatArray, frozen, odd_shape, plain_array
 
 __all__ = ["MatchingKernel", "chebyshev_nodes"]
 
@@ -41,7 +41,7 @@ class MatchingKernel:
     weights: Field
 
     def __post_init__(self) -> None:
-        basis = frozen(self.basis, float)
+        basis = frozen(plain_array(self.basis, "kernel basis", float))
         if basis.ndim != 3 or basis.shape[0] != self.weights.n:
             raise InputError(f"kernel: {self.weights.n} weights do not fit a basis of shape {basis.shape}")
         odd_shape(basis.shape[1:], "kernel shape")
@@ -54,7 +54,7 @@ class MatchingKernel:
     @classmethod
     def constant(cls, image: ArrayLike, box: Box) -> MatchingKernel:
         """The same kernel image (ky, kx) everywhere."""
-        return cls(np.asarray(image, float)[None], Field.constant([1.0], box))
+        return cls(plain_array(image, "kernel", float)[None], Field.constant([1.0], box))
 
     @property
     def shape(self) -> tuple[int, int]:

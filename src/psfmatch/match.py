@@ -16,7 +16,7 @@ from psfmatch.cells import check_field, check_smooth
 from psfmatch.convolve import Convolver, convolve, convolved
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
 from psfmatch.exposure import Exposure
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.geometry import Box, FloatArray, no_unit
 from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
 from psfmatch.io.files import told
 from psfmatch.kernel import MatchingKernel
@@ -146,6 +146,7 @@ def planned_match(
         As `match`.
     """
     check_type(exposure, Exposure, "exposure", "psfmatch.Exposure(image, psf=...), or read_exposure(path)")
+    no_unit(kernel_sum, "kernel_sum")
     if not (np.isfinite(kernel_sum) and kernel_sum):
         raise InputError(f"kernel_sum={kernel_sum!r}: give a finite number that is not zero")
     if not hasattr(solver, "solution") and solver is not None:

@@ -1,4 +1,4 @@
-"""What astropy's ``NDData`` keeps differently: uncertainties of three kinds, and units as objects."""
+"""What astropy keeps differently: ``NDData`` with uncertainties of three kinds, units as objects, and WCS."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, plain_array
 
 if TYPE_CHECKING:
     from astropy.nddata import NDData
 
-__all__ = ["Uncertainty", "inverse", "negatives", "uncertainty_of", "unit_of", "variance_of"]
+__all__ = [
+    "Uncertainty", "check_wcs", "cut_wcs", "inverse", "negatives", "uncertainty_of", "unit_name", "unit_of",
+    "variance_factor", "variance_of",
+]  # fmt: skip
 
 Uncertainty = Literal["variance", "std", "ivar"]
 
@@ -38,7 +41,7 @@ def variance_of(data: NDData) -> FloatArray | None:
         raise InputError(
             f"uncertainty of type {type(given).__name__}: give a standard deviation, variance or inverse variance"
         )
-    values = _in_unit_of(data, np.asarray(given.array), given.unit, power)
+    values = _in_unit_of(data, plain_array(given.array, "uncertainty"), given.unit, power)
     return inverse(values) if power < 0 else values**2 if power == 1 else values
 
 
@@ -83,6 +86,85 @@ def unit_of(text: str | None) -> Any:
     unit = Unit(text, parse_strict="silent")
     lower = Unit(text.lower(), parse_strict="silent")  # ADU, COUNTS
     return next((one for one in (unit, lower) if not isinstance(one, UnrecognizedUnit)), dimensionless_unscaled)
+
+
+def unit_name(image: object, unit: object) -> str | None:
+    """What a unit is called: the one given, a text or one of astropy's, or else that of the image, if it is a quantity.
+
+    Raises
+    ------
+    InputError
+        If the unit is neither, or another one than the image's.
+    """
+    own = getattr(image, "unit", None)
+    name = str(own) if unit is None and own is not None else _text(unit)
+    if own is not None and unit_of(name) != own:
+        raise InputError(f"image in {own}, but unit={name!r}: leave unit out, or convert the image to it")
+    return name or None
+
+
+def _text(unit: object) -> str | None:
+    if unit is None or isinstance(unit, str):
+        return unit
+    from astropy.units import UnitBase
+
+    if not isinstance(unit, UnitBase):
+        raise InputError(f"unit={unit!r}: give a text such as 'nJy', or a unit of astropy")
+    return str(unit)
+
+
+def variance_factor(variance: object, unit: str | None) -> float:
+    """The factor that brings a variance, if it is a quantity, to the unit squared of the image.
+
+    Raises
+    ------
+    InputError
+        If it is of a unit that does not go with that one.
+    """
+    own = getattr(variance, "unit", None)
+    if own is None:
+        return 1.0
+    from astropy.units import UnitsError
+
+    try:
+        return float(own.to(unit_of(unit) ** 2))
+    except UnitsError as error:
+        raise InputError(
+            f"variance in {own or 'no unit'} does not go with an image in {unit or 'no unit'}: "
+            "give the variance in the image's unit squared"
+        ) from error
+
+
+def check_wcs(wcs: Any) -> None:
+    """Raise `InputError` unless a WCS has the interface of APE 14 and two axes, and, of FITS, can be inverted."""
+    if not hasattr(wcs, "pixel_to_world_values"):
+        raise InputError(f"wcs of type {type(wcs).__name__}: give one with astropy's interface (APE 14)")
+    from astropy.wcs import WCS
+
+    low = getattr(wcs, "low_level_wcs", wcs)
+    if (low.pixel_n_dim, low.world_n_dim) != (2, 2):
+        axes = f"{low.pixel_n_dim} pixel and {low.world_n_dim} world axes"
+        raise InputError(f"wcs of {axes}: give one of two (of a cube: wcs.celestial)")
+    if not isinstance(low, WCS):
+        return
+    for name in ("crpix", "crval", *(("cd",) if low.wcs.has_cd() else ("cdelt", "pc"))):  # of CDELT beside CD it warns
+        if not np.isfinite(numbers := np.asarray(getattr(low.wcs, name, 0.0))).all():
+            raise InputError(f"wcs with {name.upper()} {numbers.tolist()}: give finite numbers")
+    try:
+        low.wcs.set()
+    except ValueError as error:
+        raise InputError(f"wcs: {str(error).strip().splitlines()[-1]}") from error
+    matrix = low.pixel_scale_matrix
+    if not np.linalg.det(matrix):
+        raise InputError(f"wcs with the matrix {matrix.tolist()}: give one that can be inverted")
+
+
+def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
+    """The WCS of a part of the pixels."""
+    from astropy.wcs import WCS
+    from astropy.wcs.wcsapi import SlicedLowLevelWCS
+
+    return wcs[where] if isinstance(wcs, WCS) else SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where)
 
 
 def inverse(weight: FloatArray) -> FloatArray:

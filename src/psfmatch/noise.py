@@ -14,7 +14,7 @@ from scipy import fft
 
 from psfmatch.correlation import Interpolation, NoiseCorrelation, Positions
 from psfmatch.errors import InputError
-from psfmatch.geometry import Box, FloatArray, as_positions, odd_shape, resized
+from psfmatch.geometry import Box, FloatArray, as_positions, no_unit, odd_shape, plain_array, resized
 from psfmatch.psf import PSF
 
 __all__ = [
@@ -50,6 +50,7 @@ def aperture_stamps(*, x: ArrayLike, y: ArrayLike, radius: float) -> FloatArray:
     InputError
         If the radius is not positive.
     """
+    no_unit(radius, "aperture radius", "pixels")
     if not (np.isfinite(radius) and radius > 0):
         raise InputError(f"aperture radius={radius!r}: must be finite and positive, in pixels")
     px, py = as_positions(x, y)
@@ -108,12 +109,12 @@ def weighted_variance(
         If the weights do not fit the positions, or the plane does not fit the box.
     """
     px, py = as_positions(x, y)
-    g = np.asarray(weights, float)
+    g = plain_array(weights, "weights", float)
     g = g[None] if g.ndim == 2 else g
     if g.ndim != 3 or len(g) not in (1, px.size):
         raise InputError(f"weights of shape {np.shape(weights)}: give one stamp, or one a position ({px.size})")
     shape = odd_shape(g.shape[1:], "weights shape")
-    plane = np.asarray(variance, float) if np.ndim(variance) == 0 else np.asarray(variance)
+    plane = plain_array(variance, "variance", float if np.ndim(variance) == 0 else None)
     where = correlation.box if box is None else box
     if plane.ndim and plane.shape != where.shape:
         raise InputError(f"variance of shape {plane.shape} does not fit {where}")

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
 from psfmatch.errors import InputError, PSFError
-from psfmatch.geometry import FloatArray, Position
+from psfmatch.geometry import FloatArray, Position, plain_array
 
 __all__ = [
     "Center",
@@ -237,7 +237,7 @@ def checked_image(stamp: ArrayLike) -> FloatArray:
     PSFError
         If it is not.
     """
-    image = np.asarray(stamp)
+    image = plain_array(stamp, "PSF stamp", error=PSFError)
     if image.ndim != 2 or image.dtype.kind not in "iuf":
         raise PSFError(f"PSF stamp of shape {image.shape} and type {image.dtype}: give one image of real numbers")
     image = image.astype(float)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.fields import Field
-from psfmatch.geometry import Box, FloatArray, as_positions, frozen, odd_shape, resized
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen, no_unit, odd_shape, plain_array, resized
 from psfmatch.moments import SIGMA_TO_FWHM
 
 __all__ = [
@@ -115,7 +115,7 @@ def check_stamp(stamp: ArrayLike, what: str = "PSF stamp") -> FloatArray:
         If it is not a two-dimensional image of odd size, or holds NaN or infinities, or nothing but zeros, or is flat,
         or its core lies more than 2 px from the central pixel.
     """
-    image = np.asarray(stamp)
+    image = plain_array(stamp, what, error=PSFError)
     if image.ndim != 2:
         raise PSFError(f"{what} has {image.ndim} dimensions; give one two-dimensional image")
     if image.size > LARGEST_STAMP**2:
@@ -252,6 +252,7 @@ def _pixel_quadrature(fwhm: float) -> tuple[FloatArray, FloatArray]:
 def _positive(owner: Any, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
+        no_unit(value, f"{type(owner).__name__} {name}", "pixels")
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"{type(owner).__name__} {name}={value!r}: must be finite and positive")
 
@@ -288,6 +289,7 @@ class _EllipticalPSF(AnalyticPSF):
         _positive(self, "fwhm")
         if not 0.0 <= self.ellipticity < 1.0:
             raise InputError(f"{type(self).__name__} ellipticity={self.ellipticity!r}: must be in [0, 1)")
+        no_unit(self.angle, f"{type(self).__name__} angle", "degrees")
         if not np.isfinite(self.angle):
             raise InputError(f"{type(self).__name__} angle={self.angle!r}: must be finite")
         _check_width(self)
@@ -418,6 +420,7 @@ class DoubleGaussianPSF(AnalyticPSF):
         sampling: Sampling = "integrated",
     ) -> DoubleGaussianPSF:  # fmt: skip
         """The model with ``sigma2 = ratio * sigma1`` whose profile has this FWHM (pixels)."""
+        no_unit(fwhm, "DoubleGaussianPSF fwhm", "pixels")
         if not (np.isfinite(fwhm) and fwhm > 0 and ratio > 0):
             raise InputError(f"DoubleGaussianPSF fwhm={fwhm!r}, ratio={ratio!r}: must be finite and positive")
 
@@ -476,9 +479,10 @@ class ImagePSF(PSF):
     def __post_init__(self) -> None:
         image = check_stamp(self.image)
         if self.measured is not None:
-            if np.shape(self.measured) != image.shape:
-                raise PSFError(f"measured: of shape {np.shape(self.measured)}, not the stamp's {image.shape}")
-            object.__setattr__(self, "measured", None if np.all(self.measured) else frozen(self.measured, bool))
+            measured = plain_array(self.measured, "measured", bool, error=PSFError)
+            if measured.shape != image.shape:
+                raise PSFError(f"measured: of shape {measured.shape}, not the stamp's {image.shape}")
+            object.__setattr__(self, "measured", None if measured.all() else frozen(measured))
         object.__setattr__(self, "image", frozen(image / image.sum()) if self.normalize else image)
 
     @property
@@ -514,7 +518,7 @@ class BasisPSF(PSF):
     normalize: bool = True
 
     def __post_init__(self) -> None:
-        basis = frozen(self.basis, float)
+        basis = frozen(plain_array(self.basis, "BasisPSF basis", float, error=PSFError))
         if basis.ndim != 3 or basis.shape[0] != self.weights.n:
             raise PSFError(f"BasisPSF: {self.weights.n} weights do not fit a basis of shape {basis.shape}")
         if not np.isfinite(basis).all():
@@ -563,7 +567,10 @@ class GridPSF(PSF):
     normalize: bool = False
 
     def __post_init__(self) -> None:
-        images, x, y = frozen(self.images, float), frozen(self.x, float), frozen(self.y, float)
+        images, x, y = (
+            frozen(plain_array(getattr(self, name), f"GridPSF {name}", float, error=PSFError))
+            for name in ("images", "x", "y")
+        )
         if images.ndim != 4 or x.ndim != 1 or y.ndim != 1 or images.shape[:2] != (y.size, x.size):
             raise PSFError(f"GridPSF: images {images.shape} do not fit nodes x {x.shape} and y {y.shape}")
         for name, nodes in (("x", x), ("y", y)):
@@ -624,7 +631,7 @@ class FunctionPSF(PSF):
         stamps = np.empty((px.size, *self.shape))
         for k, (xk, yk) in enumerate(zip(px.tolist(), py.tolist(), strict=True)):
             try:
-                stamp = np.asarray(self.function(xk, yk), float)
+                stamp = plain_array(self.function(xk, yk), "its stamp", float)
             except Exception as error:
                 raise PSFError(f"the PSF cannot be evaluated at x={xk:g}, y={yk:g}: {error}") from error
             if stamp.shape != self.shape:

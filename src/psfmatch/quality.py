@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import fft
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import Box, FloatArray, as_positions, frozen
+from psfmatch.geometry import Box, FloatArray, as_positions, frozen, no_unit
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF
 
@@ -155,6 +155,7 @@ def measure_quality(
     InputError
         If ``kernel_sum`` is zero.
     """
+    no_unit(kernel_sum, "kernel_sum")
     if not kernel_sum:
         raise InputError("kernel_sum is zero; there is nothing to compare")
     px, py = as_positions(x, y)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.exposure import Exposure, Mask, Planes
-from psfmatch.geometry import Box, FloatArray, Position, as_positions, frozen, resized
+from psfmatch.geometry import Box, FloatArray, Position, as_positions, frozen, plain_array, resized
 from psfmatch.kernel import MatchingKernel
 from psfmatch.psf import PSF
 
@@ -47,7 +47,7 @@ class Regions:
     box: Box = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels)
+        labels = plain_array(self.labels, "labels")
         if labels.ndim != 2 or labels.dtype.kind not in "iu":
             raise InputError(f"labels of shape {labels.shape} and dtype {labels.dtype}: give a 2-D image of integers")
         labels = frozen(labels.astype(labels.dtype.newbyteorder("="), copy=False))
@@ -424,7 +424,7 @@ def mosaic(exposures: Sequence[Exposure], *, wcs: Any = None) -> Exposure:
 
 def _inside(polygon: ArrayLike, name: str) -> tuple[Box, Bools]:
     """The pixels whose centres lie in a polygon: an odd number of its sides is crossed on the way to the right."""
-    corners = np.asarray(polygon, float)
+    corners = plain_array(polygon, name, float)
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
         raise InputError(f"{name} of shape {corners.shape}: give three or more finite corners (x, y)")
     (x0, y0), (x1, y1) = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1

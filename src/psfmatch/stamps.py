@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError, PSFError, PsfMatchWarning
-from psfmatch.geometry import FloatArray, frozen
+from psfmatch.geometry import FloatArray, frozen, no_unit
 from psfmatch.models import as_psf
 from psfmatch.prepare import Center, Placed, checked_image, padded, placed, placed_pair
 from psfmatch.psf import PSF, ImagePSF
@@ -65,6 +65,8 @@ class Stamp:
     normalize: bool = False
 
     def __post_init__(self) -> None:
+        no_unit(self.pixel_scale, "pixel scale", "arcseconds a pixel")
+        no_unit(self.angle, "angle", "degrees")
         if self.pixel_scale is not None and not (np.isfinite(self.pixel_scale) and self.pixel_scale > 0):
             raise InputError(f"pixel scale {self.pixel_scale!r}: give arcseconds a pixel, above 0")
         if self.angle is not None and not np.isfinite(self.angle):
@@ -147,7 +149,7 @@ def paired(
 def _as_stamp(source: PSF | ArrayLike | Stamp) -> Stamp:
     if isinstance(source, Stamp):
         return source
-    return Stamp(np.asarray(source) if isinstance(source, np.ndarray | list | tuple) else as_psf(source))
+    return Stamp(source if isinstance(source, np.ndarray | list | tuple) else as_psf(source))  # type: ignore[arg-type]
 
 
 def _turn(science: Stamp, target: Stamp) -> tuple[float, bool]:

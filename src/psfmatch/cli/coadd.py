@@ -189,7 +189,8 @@ def _zero_points(path: Path) -> dict[str, float]:
         with path.open(newline="", encoding="utf-8") as lines:
             table = csv.DictReader(lines)
             if not {"name", "zero_point"} <= set(table.fieldnames or ()):
-                raise click.UsageError(f"{path}: the columns are {table.fieldnames}; it needs name and zero_point")
+                have = f"the columns are {', '.join(table.fieldnames)}" if table.fieldnames else "there are no columns"
+                raise click.UsageError(f"{path}: {have}; it needs name and zero_point")
             points = {row["name"]: float(row["zero_point"]) for row in table}
     except (TypeError, ValueError, csv.Error) as error:
         raise click.UsageError(f"{path}: {error}") from error

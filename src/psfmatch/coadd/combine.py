@@ -17,7 +17,7 @@ from scipy import ndimage, special
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import MASK_PLANES
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, plain_array
 
 __all__ = ["ClippedMean", "CombineMethod", "Combined", "Mean", "Median", "Two", "combine", "median_factor"]
 
@@ -308,7 +308,8 @@ def combine(
 def _checked(
     images: ArrayLike, variances: ArrayLike, masks: ArrayLike, planes: Mapping[str, int]
 ) -> tuple[FloatArray, FloatArray, Any]:
-    stack, noise, flags = np.asarray(images), np.asarray(variances), np.asarray(masks)
+    stack, noise = plain_array(images, "images"), plain_array(variances, "variances")
+    flags = plain_array(masks, "masks")
     if stack.ndim != 3 or not stack.size or not stack.shape == noise.shape == flags.shape:
         raise InputError(
             f"a stack of images {stack.shape}, variances {noise.shape} and masks {flags.shape}: "
@@ -325,7 +326,7 @@ def _checked(
 
 
 def _weights(weights: ArrayLike | None, n: int) -> FloatArray:
-    w = np.ones(n) if weights is None else np.asarray(weights, float)
+    w = np.ones(n) if weights is None else plain_array(weights, "weights", float)
     if w.shape != (n,) or not (np.isfinite(w).all() and (w >= 0).all()):
         raise InputError(f"weights {w}: give {n} finite numbers, one an image, none of them negative")
     return w

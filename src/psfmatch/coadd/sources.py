@@ -17,6 +17,7 @@ import numpy as np
 
 from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
+from psfmatch.geometry import no_unit
 from psfmatch.io import read_exposure
 from psfmatch.io.exposures import files_of_exposure
 from psfmatch.machine import is_mapped
@@ -46,6 +47,11 @@ class CoaddInput:
         Of `read_exposure`: ``psf``, ``weight``, ``format`` ...
     region : int, optional
         Of an exposure with a `RegionsPSF`: the region that alone is meant.
+
+    Raises
+    ------
+    InputError
+        If the zero point is not finite, or has a unit.
     """
 
     source: Exposure | str | PathLike[str]
@@ -53,6 +59,11 @@ class CoaddInput:
     zero_point: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     region: int | None = None
+
+    def __post_init__(self) -> None:
+        no_unit(self.zero_point, "zero_point", "a magnitude")
+        if self.zero_point is not None and not np.isfinite(self.zero_point):
+            raise InputError(f"zero_point={self.zero_point!r}: give a finite magnitude, or None")
 
     def open(self, *, again: bool = False) -> Exposure:
         """The exposure, or one region of it; the planes of a plain FITS file stay in it.

@@ -90,7 +90,8 @@ def quiet(*, error: str | None = None) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
-        return f"the header card {str(error).strip()} is missing"
+        name = re.fullmatch(r"Keyword '(.*)' not found\.", error.args[0])  # as astropy says it of a header
+        return f"the header card {name[1] if name else str(error).strip()} is missing"
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         return "a header promises more data than a file can hold"
     return reason(error).rstrip(".:")

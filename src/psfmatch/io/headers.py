@@ -14,6 +14,7 @@ from astropy.utils.exceptions import AstropyWarning
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.geometry import Box
 from psfmatch.io.fits import quiet
+from psfmatch.nddata import check_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -138,6 +139,7 @@ def _check_invertible(wcs: WCS, header: fits.Header) -> None:
         raise ValueError(f"a pixel is {largest:.3g} degrees wide")
     if not (least := np.linalg.svd(wcs.pixel_scale_matrix, compute_uv=False)[-1]) >= NARROWEST:
         raise ValueError(f"a pixel is {least:.3g} degrees wide")
+    check_wcs(wcs)
 
 
 def wcs_cards(wcs: WCS) -> fits.Header:

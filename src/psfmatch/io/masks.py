@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from psfmatch.errors import FormatError, InputError
 from psfmatch.exposure import MASK_PLANES, Mask
+from psfmatch.geometry import plain_array
 from psfmatch.io.files import existing_file
 
 __all__ = ["CONVENTIONS", "RUBIN_NAMES", "MaskConvention", "mask_convention", "mask_from"]
@@ -149,7 +150,14 @@ class MaskConvention:
             ) from error
 
     def mask(self, array: NDArray[np.integer[Any]]) -> Mask:
-        """A mask image as named planes."""
+        """A mask image as named planes.
+
+        Raises
+        ------
+        InputError
+            If a pixel is masked.
+        """
+        array = plain_array(array, "mask")
         return self._from_codes(array) if self.kind == "codes" else self._from_bits(array)
 
     def _from_codes(self, array: NDArray[Any]) -> Mask:

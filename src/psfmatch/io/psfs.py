@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psfmatch.errors import InputError
+from psfmatch.geometry import no_unit
 from psfmatch.io.files import split_extension
 from psfmatch.io.fits import image_hdus
 from psfmatch.io.psf_formats import image, own
@@ -82,6 +83,7 @@ def read_psf(
     >>> read_psf("gaussian:fwhm=1.2arcsec", pixel_scale=0.4)
     GaussianPSF(size=None, sampling='integrated', fwhm=2.9999999999999996, ellipticity=0.0, angle=0.0)
     """
+    no_unit(pixel_scale, "pixel_scale", "arcseconds a pixel")
     if pixel_scale is not None and not (np.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale={pixel_scale!r}: give arcseconds a pixel, above 0")
     chosen = None if format is None else named(format, psf_formats())

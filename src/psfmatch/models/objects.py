@@ -70,7 +70,7 @@ def as_psf(source: Any, *, pixel_scale: float | None = None, wcs: WCS | None = N
         raise InputError(f"an object of type {type(source).__name__} is no PSF") from error
     if stamp.dtype == object:
         raise InputError(f"an object of type {type(source).__name__} is no PSF; give a model, a stamp or a callable")
-    return ImagePSF(stamp)
+    return ImagePSF(source)
 
 
 def _is(source: Any, module: str, *names: str) -> bool:
@@ -85,9 +85,9 @@ def _of_photutils(model: Any) -> PSF:
     steps = int(oversampling[0]), int(oversampling[1])
     origin = model.origin[1], model.origin[0]
     if np.ndim(model.data) == 2:
-        return effective_psf(np.asarray(model.data)[None], steps, origin=origin, what=what)
+        return effective_psf(np.asanyarray(model.data)[None], steps, origin=origin, what=what)
     x, y = np.asarray(model.grid_xypos, float).T
-    return effective_psf(np.asarray(model.data), steps, x=x, y=y, what=what)
+    return effective_psf(model.data, steps, x=x, y=y, what=what)
 
 
 @dataclass(frozen=True, eq=False)

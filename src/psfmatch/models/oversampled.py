@@ -18,7 +18,7 @@ import logging
 import numpy as np
 
 from psfmatch.errors import PSFError
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, plain_array
 from psfmatch.psf import PSF, GridPSF, ImagePSF
 
 __all__ = ["binned_pixels", "effective_psf", "pixel_samples"]
@@ -122,7 +122,7 @@ def effective_psf(
     x, y : array, shape (n,), optional
         The nodes, in pixels counted from 0; in any order, but all of a rectangular grid.
     """
-    samples = np.asarray(samples, float)
+    samples = plain_array(samples, what, float, error=PSFError)
     if not np.isfinite(samples).all():
         raise PSFError(f"{what} holds NaN or infinite samples")
     sums = samples.sum(axis=(-2, -1))

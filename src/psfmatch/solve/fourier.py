@@ -12,7 +12,7 @@ from scipy import fft
 
 from psfmatch.cells import SpatialCellSet, sample_at, sample_cells
 from psfmatch.errors import InputError
-from psfmatch.geometry import Box, FloatArray, odd_shape, whole_number
+from psfmatch.geometry import Box, FloatArray, odd_shape, plain_array, whole_number
 from psfmatch.psf import PSF, FunctionPSF
 from psfmatch.solve.compress import compressed_cells
 from psfmatch.solve.frequency import Penalty, Shape, Window, penalty_power
@@ -113,7 +113,7 @@ class Fourier:
                     f"Fourier penalty={self.penalty!r}: choose one of {', '.join(get_args(Penalty))}, or give an array"
                 )
         else:
-            operator = np.asarray(self.penalty, float)
+            operator = plain_array(self.penalty, "Fourier penalty", float)
             if operator.ndim != 2 or not np.isfinite(operator).all() or not operator.any():
                 raise InputError(f"Fourier penalty of shape {operator.shape}: give a finite image, not all zeros")
             odd_shape(operator.shape, "Fourier penalty")

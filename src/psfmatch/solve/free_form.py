@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from psfmatch.cells import SpatialCellSet, sample_at
 from psfmatch.errors import InputError, MatchError
 from psfmatch.fields import FieldKind
-from psfmatch.geometry import Box, FloatArray, resized, whole_number
+from psfmatch.geometry import Box, FloatArray, no_unit, resized, whole_number
 from psfmatch.kernel import MatchingKernel
 from psfmatch.machine import one_blas_thread
 from psfmatch.moments import fwhm
@@ -108,6 +108,7 @@ class FreeForm:
     def __post_init__(self) -> None:
         for name in ("tolerance", "max_noise_gain"):
             value = getattr(self, name)
+            no_unit(value, f"FreeForm {name}")
             if not (np.isfinite(value) and value > 0):
                 raise InputError(f"FreeForm {name}={value!r}: must be finite and positive")
         for name in ("size", "max_size"):

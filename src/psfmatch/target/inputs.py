@@ -11,7 +11,7 @@ from scipy import fft
 
 from psfmatch.errors import InputError, PSFError
 from psfmatch.exposure import Exposure
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.geometry import Box, FloatArray, no_unit
 from psfmatch.models import as_psf
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, ImagePSF, check_stamp
@@ -49,6 +49,7 @@ class Limits:
             If one is not finite and positive.
         """
         for name, value in (("tolerance", tolerance), ("max_noise_gain", max_noise_gain)):
+            no_unit(value, name)
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise InputError(f"{name}={value!r}: must be finite and positive")
         return cls(tolerance, 1.0, AMPLIFIED) if max_noise_gain is None else cls(tolerance, max_noise_gain, np.inf)

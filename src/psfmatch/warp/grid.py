@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psfmatch.errors import InputError
-from psfmatch.exposure import Exposure, cut_wcs
-from psfmatch.geometry import Box, FloatArray
+from psfmatch.exposure import Exposure
+from psfmatch.geometry import Box, FloatArray, no_unit
+from psfmatch.nddata import cut_wcs
 from psfmatch.warp.transform import celestial
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Grid:
     Raises
     ------
     InputError
-        If the WCS is of another kind, or there are no pixels.
+        If the WCS is of another kind, or cannot be inverted, or there are no pixels.
     """
 
     wcs: BaseHighLevelWCS
@@ -156,6 +157,9 @@ class Grid:
 def _tangential(ra: float, dec: float, crpix: tuple[float, float], pixel_scale: float, rotation: float) -> WCS:
     from astropy.wcs import WCS
 
+    no_unit(pixel_scale, "pixel_scale", "arcseconds")
+    for name, value in (("ra", ra), ("dec", dec), ("rotation", rotation)):
+        no_unit(value, name, "degrees")
     if not (np.isfinite(pixel_scale) and pixel_scale > 0):
         raise InputError(f"pixel_scale={pixel_scale!r}: must be finite and positive, in arcseconds")
     if not (np.isfinite(ra) and -90.0 <= dec <= 90.0 and np.isfinite(rotation)):

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
-from psfmatch.geometry import FloatArray, Position, as_positions, frozen
+from psfmatch.geometry import FloatArray, Position, as_positions, frozen, plain_array
+from psfmatch.nddata import check_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs.wcsapi import BaseHighLevelWCS
@@ -78,7 +79,7 @@ class Transform:
         InputError
             If the matrix (2, 2) cannot be inverted.
         """
-        a = frozen(matrix, float)
+        a = frozen(plain_array(matrix, "matrix", float))
         if a.shape != (2, 2) or not np.isfinite(a).all() or np.linalg.det(a) == 0.0:
             raise InputError(f"matrix {np.asarray(matrix).tolist()}: give an invertible one of shape (2, 2)")
         inverse = np.linalg.inv(a)
@@ -171,7 +172,7 @@ def celestial(wcs: BaseHighLevelWCS) -> BaseHighLevelWCS:
     Raises
     ------
     InputError
-        If it is something else.
+        If it is something else, or cannot be inverted.
     """
     from astropy.coordinates import SkyCoord
     from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
@@ -185,6 +186,7 @@ def celestial(wcs: BaseHighLevelWCS) -> BaseHighLevelWCS:
         raise InputError(
             f"WCS with {low.pixel_n_dim} pixel axes and the world axes {axes}: give a celestial one of two"
         )
+    check_wcs(low)
     if getattr(low, "bounding_box", None) is not None:
         wcs = copy.deepcopy(wcs)
         (wcs.low_level_wcs if isinstance(wcs, BaseHighLevelWCS) else wcs).bounding_box = None
