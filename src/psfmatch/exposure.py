@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError, check_type
-from psfmatch.geometry import Box, FloatArray, frozen
+from psfmatch.geometry import Box, FloatArray, as_reals, frozen
 from psfmatch.models import as_psf
 from psfmatch.nddata import Uncertainty, negatives, uncertainty_of, unit_of, variance_of
 from psfmatch.notebook import card, thumbnail
@@ -153,8 +153,9 @@ class Exposure:
     Parameters
     ----------
     image : array, shape (ny, nx)
-        Pixel values; integers become float32, floats keep their precision.  NaN marks pixels without data.
-        Arrays are brought into the machine's byte order, but for ``numpy.memmap`` of floats, which stay in their file.
+        Pixel values.  Single and double precision are kept; half precision and integers of up to 16 bits become
+        float32, all else float64.  NaN marks pixels without data.  Arrays are brought into the machine's byte order,
+        but for ``numpy.memmap`` of floats, which stay in their file.
     variance : array, shape (ny, nx), optional
         Variance of every pixel, in the image's unit squared; not negative (infinity: no information).
     mask : Mask or array of integers, optional
@@ -422,14 +423,9 @@ def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
 
 
 def _plane(values: ArrayLike, name: str) -> FloatArray:
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name} of dtype {array.dtype}: give real numbers")
+    array = as_reals(np.asarray(values), name)
     if array.ndim != 2:
         raise InputError(f"{name} of shape {array.shape}: give a two-dimensional array")
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        exact = array.dtype.kind in "biu" and array.dtype.itemsize > 2
-        array = array.astype(np.float64 if exact else np.float32)
     return frozen(_native(array))
 
 
