@@ -7,6 +7,7 @@ files are never made again.  ``numbers.json`` holds what `measured` found in the
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,20 @@ from click.testing import CliRunner
 import psfmatch
 from psfmatch import Box, Exposure, Field, FreeForm, FunctionPSF, Grid, Mask, MoffatPSF, Regions, RegionsPSF
 from psfmatch.cli import main
-from psfmatch.io import read_cells, read_notes, read_quality
+from psfmatch.io import read_cells, read_notes, read_quality, write_lsst_images
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 SHAPE, ORIGIN = (47, 58), (-3, 21)
 BOX = Box.from_shape(SHAPE, y0=ORIGIN[0], x0=ORIGIN[1])
 TARGET = MoffatPSF(fwhm=4.4, beta=3.5, size=15)
 PLACES = {"x": np.array([24.0, 45.5, 73.0]), "y": np.array([1.0, 20.25, 39.0])}
-MATCHES = ("polynomial.fits.gz", "spline.fits.gz", "regions.fits.gz")
+MATCHES = ("polynomial.fits.gz", "spline.fits.gz", "regions.fits.gz", "packed.fits.fz")
+RUBIN = "rubin.fits"
+FILES = (*MATCHES, "kernel.fits.gz", "coadd.fits.gz", "plain.fits", "target.fits", RUBIN)
 
 
 def make(folder: Path) -> None:
-    """All files of the installed version, into an empty folder."""
+    """All files of the installed version, into an empty folder; that of ``lsst.images`` where this is installed."""
     solver = FreeForm(size=9, order=1, tolerance=0.1)
     for name, psf in (("polynomial", FunctionPSF(_drifting, shape=(15, 15))), ("regions", _regions())):
         psfmatch.write_matched(
@@ -35,6 +38,11 @@ def make(folder: Path) -> None:
         )
     matched = psfmatch.match(_frame(FunctionPSF(_drifting, shape=(15, 15))), TARGET, solver=solver, throw=False)
     psfmatch.write_matched(_with_splines(matched), folder / "spline.fits.gz")
+    psfmatch.write_matched(matched, folder / "packed.fits.fz")
+    psfmatch.write_exposure(_input(0), folder / "plain.fits")
+    _run("target", "moffat:fwhm=3.1,beta=3", "gaussian:fwhm=3.4", "-o", str(folder / "target.fits"))
+    if find_spec("lsst") and find_spec("lsst.images"):
+        write_lsst_images(_frame(None), folder / RUBIN)
     psfmatch.write_kernel(matched.kernel, folder / "kernel.fits.gz", history=matched.exposure.history)
     inputs = folder / "inputs"
     inputs.mkdir()
@@ -106,14 +114,18 @@ def _input(k: int) -> Exposure:
 
 def measured(folder: Path) -> dict[str, dict[str, object]]:
     """What today's readers find in the files, as JSON has it."""
-    out = {name: _of_exposure(folder / name) | _of_match(folder / name) for name in MATCHES}
+    out = {name: _of_exposure(folder / name) | _of_match(folder / name) | _made(folder / name) for name in MATCHES}
     coadd = folder / "coadd.fits.gz"
     noise = psfmatch.read_correlation(coadd).stamps(x=np.array([20.0]), y=np.array([25.0]))[0]
     with fits.open(coadd) as hdus:
         rows = {name: hdus["INPUTS"].data[name].tolist() for name in hdus["INPUTS"].data.names}
         more = {"count": int(hdus["NEXP"].data.sum()), "inputs": rows, "noise": _values(noise)}
-    out["coadd.fits.gz"] = _of_exposure(coadd) | more
+    out["coadd.fits.gz"] = _of_exposure(coadd) | more | _made(coadd)
     out["kernel.fits.gz"] = _of_kernel(folder / "kernel.fits.gz") | _made(folder / "kernel.fits.gz")
+    target = folder / "target.fits"
+    out["target.fits"] = {"psf": _values(psfmatch.read_psf(target).stamps(x=0, y=0)[0])} | _made(target)
+    out["plain.fits"] = _of_exposure(folder / "plain.fits") | _made(folder / "plain.fits")
+    out[RUBIN] = _of_exposure(folder / RUBIN)
     return json.loads(json.dumps(out))
 
 
@@ -133,9 +145,9 @@ def _of_exposure(path: Path) -> dict[str, object]:
         "image": _values(exposure.image), "variance": _values(exposure.variance), "dtype": str(exposure.image.dtype),
         "missing": int(np.isnan(exposure.image).sum()), "box": [box.y0, box.x0, box.y1, box.x1],
         "mask": {name: int(mask.any_of(name).sum()) for name in mask.planes}, "bits": dict(mask.planes),
-        "psf": _values(exposure.psf.stamps(x=middle.x, y=middle.y)[0]), "unit": exposure.unit,
+        "psf": exposure.psf and _values(exposure.psf.stamps(x=middle.x, y=middle.y)[0]), "unit": exposure.unit,
         "sky": [*lon.tolist(), *lat.tolist()], "meta": {k: v for k, v in exposure.meta.items() if k != "DATE"},
-    } | _made(path)  # fmt: skip
+    }  # fmt: skip
 
 
 def _of_match(path: Path) -> dict[str, object]:

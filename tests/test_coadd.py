@@ -251,6 +251,9 @@ def test_a_folder_belongs_to_one_coadd(tmp_path):
     ):
         with pytest.raises(InputError, match=f"other inputs or other options.*{words}"):
             Store.claimed(tmp_path / "x", requested(changed, **asked(**options)), resume=True)
+    later = requested(sources, **asked()) | {"version": "0.2.0"}
+    with pytest.raises(InputError, match=r"version was .*, is 0\.2\.0"):
+        Store.claimed(tmp_path / "x", later, resume=True)
 
 
 def test_patches_agree_where_they_meet():

@@ -242,6 +242,7 @@ def test_bad_input_is_refused():
     for call, sentence in (
         (lambda: combine(images, variances[:2], flags), "one shape"),
         (lambda: combine(images, variances, flags * 1.0), "integers"),
+        (lambda: combine(images * 1j, variances, flags), "images of dtype complex64: give real numbers"),
         (lambda: combine(images, variances, flags, [1, -1, 1]), "weights"),
         (lambda: combine(images, variances, flags, keep=("STREAK",)), "STREAK"),
         (lambda: ClippedMean(grow=7.0), "grow"),

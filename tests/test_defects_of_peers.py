@@ -7,8 +7,10 @@ from scipy.ndimage import gaussian_filter
 from psfmatch import (
     AlardLupton,
     Box,
+    Clipping,
     Exposure,
     Field,
+    FreeForm,
     FunctionPSF,
     GaussianPSF,
     ImagePSF,
@@ -54,6 +56,35 @@ def test_rows_are_not_columns():
     rows = np.broadcast_to(np.arange(SHAPE[0], dtype=float)[:, None], SHAPE)
     shifted = convolve(Exposure(rows), MatchingKernel(basis, Field.constant([1.0], Box.from_shape(SHAPE)))).image
     np.testing.assert_allclose(shifted[5:-5, 5:-5], rows[4:-6, 5:-5], atol=1e-12)
+
+
+def test_cells_lie_where_their_psf_is_taken():
+    """Rows and columns of a default grid of positions were swapped: a PSF that widens along x, on cells not square."""
+    psf = FunctionPSF(lambda x, y: MoffatPSF(fwhm=3.0 + x / 300.0, beta=3.0, size=31).stamps(x=0, y=0)[0], (31, 31))
+    solver = AlardLupton(order=1, cell_shape=(19, 31))
+    cells = matching_kernel(psf, TARGET, box=Box(-40, 100, 33, 197), solver=solver).cells
+    np.testing.assert_array_equal(np.unique(cells.x), [84, 115, 146, 177, 208])
+    np.testing.assert_array_equal(np.unique(cells.y), [-50, -31, -12, 7, 26])
+    for x, y, stamp in zip(cells.x, cells.y, cells.science, strict=True):
+        np.testing.assert_array_equal(stamp, psf.stamps(x=x, y=y, shape=stamp.shape)[0])
+
+
+def test_clipping_clips():
+    """What an option of that name had clipped was thrown away: one cell of 25 whose PSF is broken is left out."""
+
+    def stamp(x, y):
+        broken = abs(x - 177) < 5 and abs(y + 31) < 5
+        return MoffatPSF(fwhm=3.0 + broken, beta=3.0, size=31).stamps(x=0, y=0)[0]
+
+    box, psf = Box(-40, 100, 33, 197), FunctionPSF(stamp, (31, 31))
+    true, clipped, plain = (
+        matching_kernel(science, TARGET, box=box, solver=AlardLupton(cell_shape=(19, 31), order=1, clipping=clipping))
+        .kernel.stamps(x=177, y=-31)[0]
+        for science, clipping in (
+            (MoffatPSF(fwhm=3.0, beta=3.0, size=31), Clipping()), (psf, Clipping(sums=True)), (psf, Clipping()),
+        )
+    )  # fmt: skip
+    assert np.abs(clipped - true).max() < 1e-6 * true.max() < 1e-3 * np.abs(plain - true).max()
 
 
 def test_no_zero_is_invented_inside_a_hole():
@@ -104,12 +135,13 @@ def test_the_variance_takes_the_square_of_the_kernel(kernel):
     assert (draws.var(axis=0) / said).mean() == pytest.approx(1.0, abs=0.02)
 
 
-def test_no_noise_behind_a_good_residual():
+@pytest.mark.parametrize(("solver", "gain", "residual"), [(FreeForm(), 0.07, 1e-3), (AlardLupton(), 0.09, 6e-3)])
+def test_no_noise_behind_a_good_residual(solver, gain, residual):
     """Narrow Gaussians left modes that nothing constrains: noise gains of 61 to 184."""
-    solution = matching_kernel(SCIENCE, TARGET)
+    solution = matching_kernel(SCIENCE, TARGET, solver=solver)
     quality = measure_quality(solution.kernel, SCIENCE, TARGET, x=0, y=0)
-    assert quality.noise_gain[0] < 0.07
-    assert quality.residual[0] < 1e-3
+    assert quality.noise_gain[0] < gain
+    assert quality.residual[0] < residual
 
 
 def test_the_sum_is_part_of_the_fit():
@@ -134,6 +166,8 @@ def test_one_bad_cell_does_not_kill_the_exposure_and_the_residual_is_told():
         matched = match(exposure, MoffatPSF(fwhm=4.6, beta=3.3))
     assert len(matched.solution.cells.skipped) > 0
     assert 0 < matched.quality.worst["residual"] < 0.01
+    want = MoffatPSF(fwhm=4.6, beta=3.3).stamps(x=0, y=0, shape=(31, 31))
+    np.testing.assert_array_equal(matched.exposure.psf.stamps(x=150, y=120, shape=(31, 31)), want)
 
 
 def test_an_edge_does_not_look_like_data(kernel):

@@ -9,7 +9,6 @@ import golden
 from psfmatch.cli.settings import CLASSES, build
 
 VERSIONS = sorted(path for path in golden.FOLDER.iterdir() if path.is_dir())
-FILES = [*golden.MATCHES, "kernel.fits.gz", "coadd.fits.gz"]
 
 
 def different(found, known, place=""):
@@ -30,7 +29,7 @@ def different(found, known, place=""):
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda path: path.name)
 def test_files_are_read_as_on_the_day_they_were_written(folder):
     known = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
-    assert set(known) == set(FILES)
+    assert set(known) == set(golden.FILES)
     assert not different(golden.measured(folder), known)
 
 
@@ -49,7 +48,9 @@ def test_options_keep_their_names_and_meaning(folder):
 
 def test_todays_files_hold_all_that_those_of_this_version_held(tmp_path):
     golden.make(tmp_path)
-    for name in FILES:
+    for name in golden.FILES:
+        if name == golden.RUBIN and not (tmp_path / name).exists():
+            continue  # which lsst.images writes, from Python 3.12 on
         before, today = golden.layout(VERSIONS[-1] / name), golden.layout(tmp_path / name)
         assert not before.keys() - today.keys(), name
         for hdu, words in before.items():
@@ -58,4 +59,4 @@ def test_todays_files_hold_all_that_those_of_this_version_held(tmp_path):
 
 def test_the_files_are_small():
     for folder in VERSIONS:
-        assert sum(path.stat().st_size for path in folder.iterdir()) < 400_000
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 500_000

@@ -1,5 +1,7 @@
 """What must hold whatever the numbers are: properties of a convolution and of a match, over drawn cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,20 +11,28 @@ from scipy.signal import fftconvolve
 import psfmatch
 from psfmatch import (
     FFT,
+    AlardLupton,
     Box,
+    ClippedMean,
     Direct,
     Exposure,
     Field,
+    Fourier,
     FreeForm,
     FunctionPSF,
     GaussianPSF,
+    Grid,
     ImagePSF,
     Mask,
     MatchingKernel,
+    Mean,
+    Median,
     MoffatPSF,
+    combine,
     convolve,
     match,
     matching_kernel,
+    warp,
 )
 
 SHAPE = (61, 83)
@@ -77,14 +87,17 @@ def test_flux_is_multiplied_by_the_kernel_sum(seed):
     assert convolve(Exposure(image), kernel).image.sum() == pytest.approx(total, rel=1e-12)
 
 
-@given(seed=seeds, flip=st.sampled_from(["x", "y", "both", "transpose"]))
+TURNS = {
+    "x": lambda a: a[..., ::-1], "y": lambda a: a[..., ::-1, :], "both": lambda a: a[..., ::-1, ::-1],
+    "transpose": lambda a: np.swapaxes(a, -1, -2),
+}  # fmt: skip
+
+
+@given(seed=seeds, flip=st.sampled_from(list(TURNS)))
 @drawn
 def test_a_mirrored_scene_gives_the_mirrored_result(seed, flip):
     random = np.random.default_rng(seed)
-    turn = {
-        "x": lambda a: a[..., ::-1], "y": lambda a: a[..., ::-1, :], "both": lambda a: a[..., ::-1, ::-1],
-        "transpose": lambda a: np.swapaxes(a, -1, -2),
-    }[flip]  # fmt: skip
+    turn = TURNS[flip]
     e = scene(random)
     stamp = random.uniform(-0.1, 1.0, (9, 13)) / 50.0
     there = convolve(e, MatchingKernel.constant(stamp, Box.from_shape(SHAPE)))
@@ -148,6 +161,131 @@ def test_one_strange_pixel_acts_inside_its_footprint_only(value):
     for result in (clean, strange):
         result[33 - 3 : 33 + 4, 50 - 5 : 50 + 6] = 0.0
     np.testing.assert_allclose(strange, clean, rtol=0.0, atol=1e-12)
+
+
+FRAME = Box.from_shape((132, 165), y0=-40, x0=1000)
+
+
+def lopsided(fwhm, angle):
+    """Two Moffat profiles beside each other, of no symmetry."""
+    core = MoffatPSF(fwhm=fwhm, beta=3.2, ellipticity=0.12, angle=angle, size=31).stamps(x=0, y=0)[0]
+    halo = MoffatPSF(fwhm=1.2 * fwhm, beta=3.0, size=31).stamps(x=0, y=0)[0]
+    return 0.8 * core + 0.2 * np.roll(halo, (1, -1), (0, 1))
+
+
+def drifting(x, y):
+    return lopsided(2.9 + (x - FRAME.x0) / 500.0 + (y - FRAME.y0) / 800.0, 25.0 + y / 5.0)
+
+
+def stars():
+    """Three stars of a PSF that varies, with noise, flags and a variance that varies from pixel to pixel."""
+    e = scene(np.random.default_rng(4), FRAME.shape, box=FRAME, psf=FunctionPSF(drifting, shape=(31, 31)))
+    image = e.image.copy()
+    for y, x, flux in ((50, 45, 3e3), (80, 110, 1e3), (62, 57, 700.0)):
+        image[y - 15 : y + 16, x - 15 : x + 16] += flux * drifting(x + FRAME.x0, y + FRAME.y0)
+    return e.replace(image=image)
+
+
+@pytest.mark.parametrize("flip", TURNS)
+@pytest.mark.parametrize(
+    "solver",
+    [FreeForm(), AlardLupton(order=2, cell_shape=(33, 55)), Fourier(size=21, cell_shape=(33, 55))],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_a_mirrored_exposure_is_matched_to_the_mirrored_target(solver, flip):
+    """With cells of odd sides that fill the frame, so that they are mirrored too."""
+    turn, e, target, turned, other = TURNS[flip], stars(), lopsided(4.6, 70.0), FRAME, solver
+    if flip == "transpose":
+        turned = Box(FRAME.x0, FRAME.y0, FRAME.x1, FRAME.y1)
+        other = solver if isinstance(solver, FreeForm) else replace(solver, cell_shape=(55, 33))
+
+    def seen(x, y):
+        if flip == "transpose":
+            x, y = y, x
+        x = FRAME.x0 + FRAME.x1 - 1 - x if flip in ("x", "both") else x
+        y = FRAME.y0 + FRAME.y1 - 1 - y if flip in ("y", "both") else y
+        return turn(drifting(x, y))
+
+    there = match(e, ImagePSF(target), solver=solver).exposure
+    mirrored = Exposure(
+        turn(e.image), variance=turn(e.variance), mask=Mask(turn(e.mask.array)), box=turned,
+        psf=FunctionPSF(seen, shape=(31, 31)),
+    )  # fmt: skip
+    here = match(mirrored, ImagePSF(turn(target)), solver=other).exposure
+    np.testing.assert_allclose(here.image, turn(there.image), rtol=0.0, atol=1e-7)
+    np.testing.assert_allclose(here.variance, turn(there.variance), rtol=1e-4)  # FFT(variance_tolerance=5e-5)
+    np.testing.assert_array_equal(here.mask.array, turn(there.mask.array))
+
+
+def test_an_exposure_matched_in_two_half_steps_is_that_of_one():
+    """The PSF of the middle is constant: the second step takes that of the first at its word."""
+    solver, e = FreeForm(tolerance=1e-3), stars()
+    last = MoffatPSF(fwhm=4.8, beta=3.6)
+    half = match(e, MoffatPSF(fwhm=3.9, beta=3.4), solver=solver).exposure
+    steps, once = (match(start, last, solver=solver).exposure for start in (half, e))
+    inner = np.s_[20:-20, 20:-20]
+    assert np.abs(steps.image - once.image)[inner].max() < 2e-3 * once.image.max()
+    assert np.abs(steps.image - half.image)[inner].max() > 0.1 * once.image.max()
+    assert (steps.mask.array & e.mask.array == e.mask.array).all()
+
+
+def test_single_precision_matches_as_double_does():
+    e = stars()
+    small = e.replace(image=e.image.astype("f4"), variance=e.variance.astype("f4"))
+    single, double = (match(x, MoffatPSF(fwhm=4.6, beta=3.3)).exposure for x in (small, e))
+    assert single.image.dtype == single.variance.dtype == np.float32
+    np.testing.assert_allclose(single.image, double.image, rtol=0.0, atol=1e-6 * double.image.max())
+    np.testing.assert_allclose(single.variance, double.variance, rtol=1e-4)
+    np.testing.assert_array_equal(single.mask.array, double.mask.array)
+
+
+def on_the_sky(shape):
+    return Grid.centered(187.7, 12.39, shape=shape, pixel_scale=0.263, rotation=0.0).wcs
+
+
+def test_single_precision_is_warped_as_double_is():
+    grid = Grid.centered(187.7, 12.39, shape=(103, 121), pixel_scale=0.25, rotation=20.0)
+    e = stars().replace(wcs=on_the_sky(FRAME.shape), box=Box.from_shape(FRAME.shape), psf=None)
+    small = e.replace(image=e.image.astype("f4"), variance=e.variance.astype("f4"))
+    single, double = warp(small, grid), warp(e, grid)
+    assert single.image.dtype == single.variance.dtype == np.float32
+    np.testing.assert_allclose(single.image, double.image, rtol=0.0, atol=1e-6 * np.nanmax(double.image))
+    np.testing.assert_allclose(single.variance, double.variance, rtol=1e-5)
+    np.testing.assert_array_equal(single.mask.array, double.mask.array)
+
+
+@pytest.mark.parametrize("method", [Mean(), Median(), ClippedMean()], ids=lambda m: type(m).__name__)
+def test_single_precision_is_combined_as_double_is(method):
+    random = np.random.default_rng(7)
+    images, variances = random.normal(0.0, 2.0, (5, *SHAPE)), random.uniform(3.0, 5.0, (5, *SHAPE))
+    images[2, 30:33, 10:60] += 80.0  # a trail
+    masks = np.stack([scene(random).mask.array for _ in images])
+    single = combine(images.astype("f4"), variances.astype("f4"), masks, method=method)
+    double = combine(images, variances, masks, method=method)
+    assert single.image.dtype == single.variance.dtype == np.float32
+    np.testing.assert_allclose(single.image, double.image, rtol=0.0, atol=2e-5)
+    np.testing.assert_allclose(single.variance, double.variance, rtol=1e-5)
+    for name in ("mask", "count", "clipped"):
+        np.testing.assert_array_equal(getattr(single, name), getattr(double, name))
+
+
+def test_the_flags_of_a_pixel_are_those_of_the_warped_one_at_its_place():
+    """Turned by 20 degrees onto finer pixels: each has the flags of the nearest pixel of the exposure at least."""
+    e = scene(np.random.default_rng(3), wcs=on_the_sky(SHAPE))
+    grid = Grid.centered(187.7, 12.39, shape=(57, 49), pixel_scale=0.21, rotation=20.0)
+    y, x = (g.ravel() for g in np.mgrid[:57, :49])
+    px, py = e.wcs.world_to_pixel_values(*grid.wcs.pixel_to_world_values(x, y))
+    nearest = e.mask.array[np.rint(py).astype(int), np.rint(px).astype(int)]
+    out = warp(e, grid).mask.array.ravel()
+    assert np.count_nonzero(nearest) > 20
+    assert (out & nearest == nearest).all()
+
+
+def test_no_flag_of_what_is_combined_is_lost():
+    random = np.random.default_rng(5)
+    masks = np.stack([scene(random).mask.array for _ in range(3)])
+    out = combine(random.normal(size=(3, *SHAPE)), np.ones((3, *SHAPE)), masks, method=Mean(), reject=())
+    np.testing.assert_array_equal(out.mask, masks[0] | masks[1] | masks[2])
 
 
 SCIENCE = MoffatPSF(fwhm=3.1, beta=3.2, ellipticity=0.12, angle=25.0)

@@ -2,8 +2,12 @@
 
 import importlib
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +89,31 @@ def test_other_processes_give_the_same_bits(method):
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         assert pool.submit(bits, frame(0), FreeForm()).result(timeout=120) == alone
+
+
+ONE_OR_MORE = """
+import hashlib, os, sys
+sys.path[:0] = [sys.argv[1]]
+cores = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, cores[: int(sys.argv[2])])
+import test_threads
+for solver in test_threads.SOLVERS.values():
+    planes = b"".join(test_threads.bits(test_threads.frame(1), solver))
+    print(len(os.sched_getaffinity(0)), hashlib.sha256(planes).hexdigest())
+"""
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores, on Linux")
+def test_the_number_of_cores_does_not_show():
+    """Held to one core before anything is loaded, and with two: libraries choose their threads and ways by it."""
+    words = [sys.executable, "-c", ONE_OR_MORE, str(Path(__file__).parent)]
+    one, two = (
+        [line.split() for line in subprocess.check_output([*words, str(n)], text=True, timeout=120).splitlines()]
+        for n in (1, 2)
+    )
+    assert ({count for count, _ in one}, {count for count, _ in two}) == ({"1"}, {"2"})
+    assert [digest for _, digest in one] == [digest for _, digest in two]
+    assert len({digest for _, digest in one}) == len(SOLVERS)
 
 
 def test_the_library_for_matrices_is_held_to_one_thread_in_any_thread():

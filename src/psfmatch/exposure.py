@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psfmatch.errors import InputError, PSFError, check_type
-from psfmatch.geometry import Box, FloatArray, frozen, masked_pixels, plain_array
+from psfmatch.geometry import Box, FloatArray, as_reals, frozen, masked_pixels, plain_array
 from psfmatch.models import as_psf
 from psfmatch.nddata import (
     Uncertainty,
@@ -163,8 +163,9 @@ class Exposure:
     Parameters
     ----------
     image : array, shape (ny, nx)
-        Pixel values; integers become float32, floats keep their precision.  NaN marks pixels without data.
-        Arrays are brought into the machine's byte order, but for ``numpy.memmap`` of floats, which stay in their file.
+        Pixel values.  Single and double precision are kept; half precision and integers of up to 16 bits become
+        float32, all else float64.  NaN marks pixels without data.  Arrays are brought into the machine's byte order,
+        but for ``numpy.memmap`` of floats, which stay in their file.
         Masked pixels of a masked array become NaN and get the plane BAD; an astropy ``Quantity`` gives its unit.
     variance : array, shape (ny, nx), optional
         Variance of every pixel, in the image's unit squared; not negative (infinity: no information).  Masked pixels as
@@ -433,14 +434,9 @@ def _plane(values: ArrayLike, name: str, factor: float = 1.0) -> tuple[FloatArra
     if hasattr(values, "uncertainty"):
         raise InputError(f"{name} of type {type(values).__name__}: Exposure.from_nddata takes all that is in it")
     missing = masked_pixels(values)
-    array = np.asarray(values) if isinstance(values, np.ndarray) else plain_array(values, name)
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name} of dtype {array.dtype}: give real numbers")
+    array = as_reals(np.asarray(values) if isinstance(values, np.ndarray) else plain_array(values, name), name)
     if array.ndim != 2:
         raise InputError(f"{name} of shape {array.shape}: give a two-dimensional array")
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        exact = array.dtype.kind in "biu" and array.dtype.itemsize > 2
-        array = array.astype(np.float64 if exact else np.float32)
     if factor != 1.0:
         array = array * factor
     if missing is not None:

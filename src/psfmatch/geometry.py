@@ -228,6 +228,21 @@ def _refuse_lost(values: object, what: str, error: type[InputError], cure: str =
         raise error(f"{what}: {count}; say what they are (array.filled(value))")
 
 
+def as_reals(array: NDArray[Any], what: str) -> FloatArray:
+    """Floats of single or double precision as they are; else of single where this is exact, and of double elsewhere.
+
+    Raises
+    ------
+    InputError
+        If the array does not hold real numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} of dtype {array.dtype}: give real numbers")
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        return array
+    return array.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)
+
+
 def whole_number(value: object, what: str, *, least: int = 0) -> int:
     """The value, checked to be an integer that is not too small.
 

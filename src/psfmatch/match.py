@@ -291,7 +291,7 @@ def _solve(science: PSF, target: PSF, box: Box, solver: Solver | None, kernel_su
         if not LEAST_SUM <= total <= MOST_SUM:
             warnings.warn(
                 f"the {name} PSF's stamp has the sum {total:.4g}: it is believed, and scales the flux. If it is not "
-                "normalised, use Stamp or ImagePSF(image, normalize=True)",
+                "normalised, use Stamp(image, normalize=True) or ImagePSF(image, normalize=True)",
                 PsfMatchWarning,
                 stacklevel=3,
             )

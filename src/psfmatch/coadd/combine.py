@@ -17,7 +17,7 @@ from scipy import ndimage, special
 
 from psfmatch.errors import InputError
 from psfmatch.exposure import MASK_PLANES
-from psfmatch.geometry import FloatArray, plain_array
+from psfmatch.geometry import FloatArray, as_reals, plain_array
 
 __all__ = ["ClippedMean", "CombineMethod", "Combined", "Mean", "Median", "Two", "combine", "median_factor"]
 
@@ -188,7 +188,8 @@ class ClippedMean:
         for rows in _strips(images.shape):
             reference[rows], spread[rows] = self._reference(images[:, rows], variances[:, rows], good[:, rows])
         bright = ndimage.maximum_filter(np.abs(np.nan_to_num(reference)), 2 * self.reach + 1, mode="nearest")
-        model = np.square(self.model_error * bright)
+        with np.errstate(over="ignore"):  # beside a pixel of 1e30 nothing can be told
+            model = np.square(self.model_error * bright)
         del bright
         out = np.zeros(images.shape, bool)
         for image, variance, usable, clip in zip(images, variances, good, out, strict=True):
@@ -274,7 +275,7 @@ def combine(
     Raises
     ------
     InputError
-        If shapes do not fit, a weight is negative or not finite, or a plane to keep has no bit.
+        If shapes do not fit, numbers are not real, a weight is negative or not finite, or a plane to keep has no bit.
     """
     stack, noise, flags = _checked(images, variances, masks, planes)
     w = _weights(weights, len(stack))
@@ -317,8 +318,7 @@ def _checked(
         )
     if flags.dtype.kind not in "iu":
         raise InputError(f"masks of dtype {flags.dtype}: mask planes are bits of integers")
-    if stack.dtype.kind != "f":
-        stack = stack.astype(np.float32)
+    stack, noise = as_reals(stack, "images"), as_reals(noise, "variances")
     highest = 1 << max(planes.values(), default=0)
     if highest > np.iinfo(flags.dtype).max:
         flags = flags.astype(np.promote_types(np.min_scalar_type(highest), flags.dtype))
