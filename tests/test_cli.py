@@ -13,6 +13,7 @@ from astropy.io import fits
 from click.testing import CliRunner
 
 import psfmatch
+from processes import unprivileged
 from psfmatch.cli import main
 from psfmatch.cli.demo import demo_data
 from psfmatch.cli.options import object_of
@@ -397,13 +398,30 @@ def test_as_a_process(image, tmp_path):
     assert script("--version").stdout == f"psfmatch {psfmatch.__version__}\n"
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(image, tmp_path):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    done = script("match", image, "--psf", PSF, "-t", TARGET, "-o", closed / "out.fits")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_what_cannot_be_written(run, tmp_path):
+    """A file that may only be read, and a folder: what was there stays."""
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    make_image(folder / "frame.fits")
+    words = "match", "--psf", PSF, "-t", TARGET, "--overwrite", "-q"
+    assert run(*words, folder / "frame.fits", "-o", folder / "out.fits").exit_code == 0
+    before = (folder / "out.fits").read_bytes()
+
+    def refused():
+        os.chmod("out.fits", 0o400)
+        done = run(*words, "frame.fits", "-o", "out.fits")
+        assert (done.exit_code, done.stderr) == (
+            2, "error: frame.fits: out.fits: the file may not be written; allow it (chmod u+w) or give another name\n"
+        )  # fmt: skip
+        os.chmod(".", 0o500)
+        done = run(*words, "frame.fits", "-o", "new.fits")
+        assert done.exit_code == 2
+        assert done.stderr.endswith("new.fits: cannot write it (Permission denied); nothing was written\n")
+
+    unprivileged(folder, refused)
+    assert (folder / "out.fits").read_bytes() == before
+    assert sorted(os.listdir(folder)) == ["frame.fits", "frame.var.fits", "out.fits"]
 
 
 def test_kernel_between_stamps_of_other_pixels(run, tmp_path):

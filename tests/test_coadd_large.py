@@ -96,6 +96,21 @@ def any_in_group(group):
 
 
 @pytest.mark.slow
+def test_two_that_are_resumed_at_once(files, tmp_path):
+    """One makes the coadd and the other is refused: the first to end removes what both would need."""
+    words = [*map(str, files), "-t", "moffat:fwhm=1.3arcsec,beta=3.5", "--patch", "64", "--resume"]
+    command = [*COMMAND, *words, "-o", str(tmp_path / "out.fits")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    refused = said[0] if both[0].returncode else said[1]
+    assert "out.fits.parts: another process works in it" in refused or "out.fits exists" in refused
+    with fits.open(tmp_path / "out.fits", checksum=True) as hdus:  # warnings are errors
+        assert hdus["NEXP"].data.max() == 3
+    assert os.listdir(tmp_path) == ["out.fits"]
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(files, tmp_path):
     distributed = pytest.importorskip("distributed")
     here = run_coadd(a_plan(files, patch=64), Store(tmp_path))

@@ -1,5 +1,8 @@
 """The parts of a coadd, one by one: what it is asked for, what it keeps, what ties it together, its page."""
 
+import errno
+import resource
+import tempfile
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -226,6 +229,57 @@ def test_the_planes_of_an_exposure_are_kept_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["input-000000"]
 
 
+@pytest.fixture
+def limited():
+    """No file may be longer than 4 kB: on any system, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_nothing_is_left_out_for_want_of_room(tmp_path, limited):
+    """An input or a patch that cannot be kept is no reason to go on without it: the whole ends, and says where."""
+    store, plan = Store(tmp_path), a_plan([one(0)], patch=70)
+    for name, keep in (
+        ("input-000000.npz", lambda: a_plan([one(0)], store)),
+        ("input-000000", lambda: store.unpack("input-000000", one(0))),
+        ("patch-0.*.npz", lambda: run_patches(plan, store)),
+    ):
+        with pytest.raises(OSError, match=rf"cannot write it \(.*\); nothing was written: '{tmp_path}/{name}'"):
+            keep()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_files_need_a_place_with_room(tmp_path, monkeypatch, limited):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match=r"temporary file: cannot write it .*; set TMPDIR to a folder with room: .*-coa"):
+        coadd([one(0)], target=TARGET, grid=GRID)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"no temporary folder can be made .*; set TMPDIR to .*nowhere"):
+        coadd([one(0)], target=TARGET, grid=GRID)
+
+
+def test_a_folder_is_for_one_process_at_a_time(tmp_path):
+    store = Store.claimed(tmp_path / "x", {"short": "a"})
+    with store.held():
+        with pytest.raises(InputError, match="x: another process works in it: wait until it has ended"):
+            Store.claimed(tmp_path / "x", {"short": "a"}, resume=True).held().__enter__()
+        store.keep("one", {"a": 1})
+    with store.held():
+        assert store.words("one") == {"a": 1}
+
+
+def test_where_there_are_no_locks_nothing_is_held(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with Store.claimed(tmp_path / "x", {}).held():
+        assert (tmp_path / "x").exists()
+
+
 def test_a_folder_that_is_damaged_or_of_another_coadd_says_so(tmp_path):
     Store.claimed(tmp_path / "x", {"short": "a", "long": "b" * 300, "gone": "1"})
     with pytest.raises(InputError, match="long has changed; gone is missing; new is new"):
@@ -346,6 +400,12 @@ def test_what_workers_say_and_what_fails_there_reaches_the_caller(ended):
 def test_a_cluster_that_is_lost_is_said_to_be(ended, future):
     with pytest.raises(ConnectionError, match="cluster"):
         list(ended(future).each(max, 1, {"a": (2,)}))
+
+
+def test_what_cannot_be_kept_on_a_cluster_ends_it(ended):
+    futures = Ended(error=OSError(errno.ENOSPC, "no room")), Ended(result=(7, []))
+    with pytest.raises(OSError, match="no room"):
+        list(ended(*futures).each(max, 1, {"a": (2,), "b": (3,)}))
 
 
 # ---- its file, its page

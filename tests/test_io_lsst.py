@@ -1,6 +1,8 @@
 """Rubin's files: afw's archives and lsst.images, against their documented layouts and upstream's own reading."""
 
 import json
+import resource
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -404,6 +406,26 @@ def test_writing_needs_the_package_and_a_name(tmp_path):
     except ImportError:
         with pytest.raises(InputError, match=r"pip install 'psfmatch\[rubin\]'"):
             write_lsst_images(exposure(), tmp_path / "a.fits")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("suffix", [".fits", ".json"])
+def test_writing_needs_room_for_a_temporary_file(tmp_path, monkeypatch, suffix):
+    """Where there is none, the error says how to choose another place; nothing is left there, nor of the output."""
+    pytest.importorskip("lsst.images", exc_type=ImportError)
+    path, place = tmp_path / f"a{suffix}", tmp_path / "place"
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with pytest.raises(FileNotFoundError, match=r"no temporary folder can be made .*set TMPDIR to a folder with room"):
+        write_lsst_images(exposure(), path)
+    place.mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2880, hard))
+    try:
+        with pytest.raises(OSError, match=rf"cannot write it .*; set TMPDIR to .* room: '{place}/.*a{suffix}"):
+            write_lsst_images(exposure(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (list(tmp_path.iterdir()), list(place.iterdir())) == ([place], [])
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".json"])

@@ -1,8 +1,11 @@
 """What is written is read back, and appears wholly or not at all."""
 
+import errno
 import gzip
 import os
 import resource
+import stat
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -13,12 +16,14 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from processes import unprivileged
 from psfmatch.cells import SpatialCellSet
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.fields import Field
 from psfmatch.geometry import Box
 from psfmatch.io import (
+    exposure_output,
     read_exposure,
     read_kernel,
     read_psf,
@@ -28,7 +33,7 @@ from psfmatch.io import (
     write_matched,
     write_psf,
 )
-from psfmatch.io.files import atomic_output, reserve
+from psfmatch.io.files import atomic_output, reserve, temporary_folder
 from psfmatch.kernel import MatchingKernel
 from psfmatch.match import read_matched
 from psfmatch.psf import BasisPSF, FunctionPSF, ImagePSF, MoffatPSF
@@ -255,13 +260,122 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_without_permission(tmp_path):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    with pytest.raises(PermissionError, match="nothing was written"):
-        write_exposure(make_exposure(), closed / "e.fits")
-    assert os.listdir(closed) == []
+@pytest.fixture(name="ours")
+def a_folder_with_a_file_of_ours(tmp_path):
+    """Holding ``e.fits``, in which 17 stands; what writing it again needs is loaded."""
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    write_exposure(seventeen(), folder / "e.fits")
+    return folder
+
+
+def seventeen():
+    return Exposure(np.full(SHAPE, 17.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_what_may_not_be_written_stays(ours, closed):
+    where, mode, says = {
+        "folder": (ours, 0o500, "cannot write it .Permission denied.; nothing was written: 'e.fits'"),
+        "file": (ours / "e.fits", 0o444, r"e\.fits: the file may not be written; allow it \(chmod u\+w\)"),
+    }[closed]
+    where.chmod(mode)
+
+    def refused():
+        with pytest.raises(PermissionError, match=says):
+            write_exposure(make_exposure(), "e.fits", overwrite=True)
+
+    unprivileged(ours, refused)
+    assert os.listdir(ours) == ["e.fits"]
+    assert stat.S_IMODE(where.stat().st_mode) == mode
+    assert read_exposure(ours / "e.fits").image[4, 5] == 17.0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_permission_that_is_lost_on_the_way(ours):
+    """What was begun cannot be removed then, and is named."""
+
+    def lost():
+        with (
+            pytest.raises(
+                PermissionError, match=r"nothing was written; what was begun is left: remove \.e\.fits\..*part"
+            ),
+            exposure_output(make_exposure(), "e.fits", overwrite=True),
+        ):
+            os.chmod(".", 0o500)
+
+    unprivileged(ours, lost)
+    assert read_exposure(ours / "e.fits").image[4, 5] == 17.0
+    assert sorted(path.suffix for path in ours.iterdir()) == [".fits", ".part"]
+
+
+def test_what_is_replaced_keeps_mode_and_links(ours, tmp_path):
+    """Through a link, and one that points to nothing yet; a file that is new has the mode of any other."""
+    path, link, ahead = ours / "e.fits", tmp_path / "link.fits", tmp_path / "ahead.fits"
+    path.chmod(0o640)
+    link.symlink_to("ours/e.fits")
+    ahead.symlink_to(ours / "new.fits")
+    with atomic_output(link, overwrite=True) as out:
+        (begun,) = ours.glob(".*.part")
+        assert stat.S_IMODE(begun.stat().st_mode) == 0o640  # while it is written, too
+        out.write(b"new")
+    write_exposure(seventeen(), ahead)
+    assert path.read_bytes() == b"new"
+    (tmp_path / "any").touch()
+    modes = [stat.S_IMODE(file.stat().st_mode) for file in (path, ours / "new.fits", tmp_path / "any")]
+    assert modes == [0o640, modes[2], modes[2]]
+    assert modes[2] != 0o640
+    assert link.is_symlink()
+    assert ahead.is_symlink()
+    assert sorted(os.listdir(ours)) == ["e.fits", "new.fits"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_that_comes_meanwhile_stays(tmp_path, monkeypatch, links):
+    """It comes at the last moment; where there are no links, before the last look."""
+    path, link = tmp_path / "e.fits", os.link
+
+    def late(scratch, final):
+        path.write_text("dear to me")
+        if not links:
+            raise PermissionError(errno.EPERM, "no links here", scratch)
+        link(scratch, final)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(FileExistsError, match=r"e\.fits: the file exists; give overwrite=True"):
+        write_exposure(make_exposure(), path)
+    assert path.read_text() == "dear to me"
+    assert os.listdir(tmp_path) == ["e.fits"]
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    def none(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", none)
+    write_exposure(seventeen(), tmp_path / "e.fits")
+    assert read_exposure(tmp_path / "e.fits").image[4, 5] == 17.0
+    assert os.listdir(tmp_path) == ["e.fits"]
+
+
+def test_a_temporary_folder_that_cannot_be_made_or_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def failing_with(number, words, file):
+        with temporary_folder("of-") as folder:
+            raise OSError(number, words, file and str(folder / file))
+
+    with pytest.raises(OSError, match=r"temporary file: no room; set TMPDIR to a folder with room: '.*of-.*/a'"):
+        failing_with(errno.ENOSPC, "no room", "a")
+    for file in ("/another/file", None):
+        with pytest.raises(OSError, match="not ours") as caught:
+            failing_with(errno.EIO, "not ours", file)
+        assert "TMPDIR" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+    tmp_path.rmdir()
+    with pytest.raises(FileNotFoundError, match=f"no temporary folder can be made .*; set TMPDIR to .*{tmp_path.name}"):
+        temporary_folder("of-").__enter__()
 
 
 def test_outputs_that_make_no_sense(tmp_path):

@@ -148,17 +148,18 @@ def coadd(
     request: dict[str, Any] = {"target": wanted, "grid": where, "method": method, "recipe": recipe}
     folder = output.with_name(output.name + ".parts")
     store = Store.claimed(folder, requested(inputs, **request), resume=resume)
-    try:
-        with Crew.of(workers, scheduler) as crew:
-            with console.steps(2 * len(images) + 1) as step:
-                plan = planned(inputs, **request, store=store, crew=crew, say=step)
-            with console.pace("patches", "Mpix", 1e-6 * plan.grid.shape[0] * plan.grid.shape[1]) as progress:
-                failed = run_patches(plan, store, crew=crew, progress=progress)
-    finally:
-        store.tidy()
-    rows = write_coadd(plan, store, output, overwrite=overwrite)
-    if not failed and not any(row.used and row.reason for row in rows):
-        store.remove()
+    with store.held():
+        try:
+            with Crew.of(workers, scheduler) as crew:
+                with console.steps(2 * len(images) + 1) as step:
+                    plan = planned(inputs, **request, store=store, crew=crew, say=step)
+                with console.pace("patches", "Mpix", 1e-6 * plan.grid.shape[0] * plan.grid.shape[1]) as progress:
+                    failed = run_patches(plan, store, crew=crew, progress=progress)
+        finally:
+            store.tidy()
+        rows = write_coadd(plan, store, output, overwrite=overwrite)
+        if not failed and not any(row.used and row.reason for row in rows):
+            store.remove()
     _print_rows(console, rows)
     for box, why in failed.items():
         console.note(f"error: the patch {box} is empty: {why}")

@@ -49,10 +49,9 @@ class Sums:
 
 def added(exposures: Mapping[str, Exposure], target: str, fwhm: float, path: Path, *, overwrite: bool) -> Sums:
     """Add the frames in both ways, and write the coadd."""
-    import tempfile
-
     import psfmatch
     from psfmatch.coadd import Store, planned, run_coadd, write_coadd
+    from psfmatch.io.files import temporary_folder
     from psfmatch.stars import find_stars, fit_moffat
 
     inputs = [
@@ -63,8 +62,8 @@ def added(exposures: Mapping[str, Exposure], target: str, fwhm: float, path: Pat
     ]  # fmt: skip
     recipe = psfmatch.Recipe(background="median")
     plan = planned(inputs, target=target, grid="auto", method=psfmatch.ClippedMean(), recipe=recipe)
-    with tempfile.TemporaryDirectory(prefix="psfmatch-demo-") as folder:
-        store = Store(Path(folder))
+    with temporary_folder("psfmatch-demo-") as folder:
+        store = Store(folder)
         made = run_coadd(plan, store)
         write_coadd(plan, store, path, overwrite=overwrite)
     plain = _plain_mean(exposures, made)

@@ -95,11 +95,15 @@ class Crew:
         ------
         ConnectionError
             If the cluster is lost.
+        OSError
+            If a piece of work raises one: nothing can be kept (a full disk), and the other pieces would fail as well.
         """
         if not self.elsewhere:
             for key, task in tasks.items():
                 try:
                     yield key, function(shared, *task), ""
+                except OSError:
+                    raise
                 except Exception as error:
                     yield key, None, _words(error)
             return
@@ -123,6 +127,8 @@ class Crew:
                 result, said = (None, []) if wrong else future.result()
             except (OSError, CancelledError) as error:
                 raise ConnectionError(LOST) from error
+            if isinstance(wrong, OSError):
+                raise wrong
             if wrong is not None:
                 yield futures[future], None, _words(wrong)
             else:

@@ -57,12 +57,21 @@ class Task:
     unpack: bool = False
 
     def prepared(self, source: CoaddInput, index: int, factor: float) -> Prepared | str:
-        """The kernel of one input, solved for or found; or why it is left out."""
+        """The kernel of one input, solved for and kept; or why it is left out.
+
+        Raises
+        ------
+        OSError
+            If it cannot be kept, which is no fault of the input.
+        """
         try:
             with one_blas_thread():
-                return self._prepared(source, index, factor)
+                exposure = source.open(again=True)
+                sky = sky_level(exposure) if self.recipe.background == "median" else 0.0
+                done = _prepared(source, index, exposure, self.grid, self.target, self.recipe, factor, sky)
         except (PsfMatchError, OSError) as error:
             return " ".join(str(error).split())
+        return done if isinstance(done, str) or self.store is None else self._kept(done, exposure, self.store)
 
     def found(self, source: CoaddInput, index: int, exposure: Exposure, factor: float) -> Prepared | None:
         """An input that was prepared before for the same target, grid and factor."""
@@ -76,18 +85,15 @@ class Task:
             return None
         return Prepared.from_kept(source, index, exposure, self.store, words, arrays)
 
-    def _prepared(self, source: CoaddInput, index: int, factor: float) -> Prepared | str:
-        exposure = source.open(again=True)
-        sky = sky_level(exposure) if self.recipe.background == "median" else 0.0
-        done = _prepared(source, index, exposure, self.grid, self.target, self.recipe, factor, sky)
-        if isinstance(done, str) or self.store is None:
-            return done
+    def _kept(self, done: Prepared, exposure: Exposure, store: Store) -> Prepared:
+        """In the store, and where need be the pixels as well."""
+        source, name = done.input, _name(done.index)
         apart = self.unpack if isinstance(source.source, Exposure) else not _mapped(exposure)
         if apart:
-            planes = self.store.unpack(_name(index), exposure)
+            planes = store.unpack(name, exposure)
             done = replace(done, input=CoaddInput(planes, source.label), unpacked=planes)
         words, arrays = done.kept()
-        self.store.keep(_name(index), words | {"belongs": self._belongs(factor)}, **arrays)
+        store.keep(name, words | {"belongs": self._belongs(done.factor)}, **arrays)
         forget(exposure.image, exposure.variance, exposure.mask.array)
         return done
 

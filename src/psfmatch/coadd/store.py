@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask
 from psfmatch.geometry import Box
-from psfmatch.io.files import atomic_output
+from psfmatch.io.files import atomic_output, not_written
 
 __all__ = ["Store"]
 
@@ -59,8 +61,8 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder)
         card = folder / CARD
-        if not card.exists():
-            store._write(card, json.dumps(dict(request), indent=1).encode())
+        with suppress(FileExistsError), atomic_output(card, overwrite=False) as out:
+            out.write(json.dumps(dict(request), indent=1).encode())
             return store
         if not resume:
             raise InputError(
@@ -78,6 +80,31 @@ class Store:
                 "again, or remove the folder"
             )
         return store
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else works in the folder meanwhile; a kill releases it as well.
+
+        Where the file system knows no locks, nothing is held.
+
+        Raises
+        ------
+        InputError
+            If another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        with open(self.folder / CARD, "r+b") as card:
+            try:
+                fcntl.flock(card, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"{self.folder}: another process works in it: wait until it has ended") from error
+            except OSError:
+                pass
+            yield
 
     def keep(self, name: str, words: Mapping[str, Any], **arrays: NDArray[Any]) -> None:
         """Numbers and texts that JSON knows, and arrays, under a name."""
@@ -107,20 +134,32 @@ class Store:
             return None  # damaged by the disk: as good as not there
 
     def unpack(self, name: str, exposure: Exposure) -> Path:
-        """The planes of an exposure as files that can be mapped."""
+        """The planes of an exposure as files that can be mapped.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written; nothing is left behind.
+        """
         folder = self.folder / name
         if folder.exists():
             return folder
-        scratch = folder.with_name(f".{name}.{os.getpid()}")
-        scratch.mkdir(exist_ok=True)
+        scratch = folder.with_name(f".{name}.{secrets.token_hex(4)}")
         planes = {"image": exposure.image, "variance": exposure.variance, "mask": exposure.mask.array}
-        for plane, array in planes.items():
-            if array is not None:
-                np.save(scratch / f"{plane}.npy", array)
         try:
-            os.replace(scratch, folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(scratch)
+            scratch.mkdir()
+            for plane, array in planes.items():
+                if array is not None:
+                    np.save(scratch / f"{plane}.npy", array)
+            try:
+                os.replace(scratch, folder)
+            except OSError:
+                if not folder.is_dir():  # where it is, another process was faster
+                    raise
+        except OSError as error:
+            raise not_written(folder, error) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         return folder
 
     def tidy(self) -> None:
@@ -134,10 +173,6 @@ class Store:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
-
-    def _write(self, path: Path, content: bytes) -> None:
-        with atomic_output(path, overwrite=True) as out:
-            out.write(content)
 
 
 def mapped_planes(folder: Path, *, box: Box, wcs: Any, planes: Mapping[str, int]) -> Exposure:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from psfmatch.correlation import NoiseCorrelation
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.geometry import Box
+from psfmatch.io.files import temporary_folder
 from psfmatch.machine import forget
 from psfmatch.warp import Grid
 
@@ -106,13 +105,16 @@ def coadd(
         If no input can be used, or an option is wrong.
     MatchError
         If no kernel was found for any input, or there is no common target.
+    OSError
+        If there is no room for temporary files, 14 bytes a pixel of the grid (and with workers those exposures that
+        are in memory); they go to the folder that ``TMPDIR`` names.
     """
     sources = [_input(one, k) for k, one in enumerate(inputs)]
     request: dict[str, Any] = {
         "target": target, "grid": grid, "method": method_of(combine), "recipe": Recipe() if recipe is None else recipe
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="psfmatch-coadd-") as folder, Crew.of(workers, client) as crew:
-        store = Store(Path(folder))
+    with temporary_folder("psfmatch-coadd-") as folder, Crew.of(workers, client) as crew:
+        store = Store(folder)
         return run_coadd(planned(sources, **request, store=store, crew=crew), store, crew=crew)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure
-from psfmatch.io.files import PathLike, atomic_output
+from psfmatch.io.files import PathLike, atomic_output, not_written, temporary_folder
 
 if TYPE_CHECKING:
     from lsst.images import VisitImage
@@ -50,6 +49,9 @@ def write_lsst_images(
         If ``lsst.images`` is not installed, the name has another ending, or the exposure's PSF cannot be held.
     FileExistsError
         If the file exists and ``overwrite`` is not set.
+    OSError
+        If it cannot be written, or there is no room for a temporary file of the same size in the folder that
+        ``TMPDIR`` names.
 
     Warns
     -----
@@ -66,11 +68,14 @@ def write_lsst_images(
             f"{target}: to write it, pip install 'psfmatch[rubin]' (Python 3.12 and later); psfmatch.write_exposure "
             "needs nothing else"
         ) from error
-    with atomic_output(target, overwrite=overwrite) as out, tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / target.name
+    with atomic_output(target, overwrite=overwrite) as out, temporary_folder("psfmatch-") as scratch:
+        file = scratch / target.name
         image = _image(exposure, like)
         image.metadata[PROVENANCE] = json.dumps(exposure.history.provenance().as_dict())
-        write_archive(image, file)
+        try:
+            write_archive(image, file)
+        except OSError as error:  # which does not always say of which file
+            raise not_written(file, error) from error
         with open(file, "rb") as written:
             shutil.copyfileobj(written, out)
 
