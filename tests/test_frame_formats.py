@@ -332,6 +332,7 @@ def asdf_text(tree):
         (f"{{data: {ARRAY} {{data: [a], datatype: [ascii, 2000000000]}}}}", "claim 2e.09 elements"),
         (f"{{data: {ARRAY} {{source: 0, shape: [4], shape: [5]}}}}", "says something twice"),
         (f"{{x: 3, {2**61 - 1}: 1}}", "a key '2305843009213693951' is not read"),
+        ("{x: !fits/fits-1.0.0 [{header: [[NAXIS, 2147483647]]}]}", "fits-1.0.0' is not read; write the tree without"),
         ("{x: {=: !!str a}}", "a key '=' is not read"),
         (f"{{data: {ARRAY} {{source: 0, shape: [!!int {{=: !!str '10000'}}]}}}}", "a mapping .*:int' is not read"),
         (f"{{data: {ARRAY} {{source: 0, shape: [{DOZEN}]}}}}", "write plain lists"),

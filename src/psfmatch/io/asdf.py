@@ -40,6 +40,7 @@ NUMBERS = re.compile(r"(u?int|float|complex|bool)\d*")
 TABLES = ("angles", "coefficients", "lookup_table", "mapper", "matrix", "translation")  # arrays, of transforms
 AXES = ("n_dims", "n_inputs", "mapping")  # of transforms
 TEXTS = ("ascii", "ucs4")
+UNREAD = re.compile("/(fits/fits|transform/fix_inputs)-")  # headers of any NAXIS, and arrays as inputs
 COLUMN = {"name", "datatype", "byteorder", "shape"}
 TAG = "tag:yaml.org,2002:"
 
@@ -174,6 +175,8 @@ def _is(node: Any, kind: str) -> bool:
 
 def _check_node(path: Path, node: Any) -> None:
     """Refuse what leads elsewhere, and keys that could hide it."""
+    if UNREAD.search(node.tag):
+        raise FormatError(f"{path}: {node.tag!r} is not read; write the tree without it")
     if node.id == "scalar":
         _check_scalar(path, node)
     for key, value in node.value if node.id == "mapping" else []:
@@ -210,8 +213,8 @@ def _names(path: Path, node: Any, unpacked: int) -> int:
     """The number of inputs and coefficients of a transform; refuse parameters that are spread over each other."""
     said = {key.value: value for key, value in node.value}
     spread = [name for name, value in said.items() if name not in TABLES and _is_spread(value)]
-    if spread or "/fix_inputs-" in node.tag:
-        raise FormatError(f"{path}: a transform has an array as {''.join(spread[:1]) or 'input'}; give a number")
+    if spread:
+        raise FormatError(f"{path}: a transform has an array as {spread[0]}; give a number")
     axes = sum(abs(number) for name in AXES for number in _integers(path, said.get(name)))
     values = said.get("coefficients")
     if values is not None and _is(values, "ndarray-"):
