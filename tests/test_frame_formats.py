@@ -285,6 +285,7 @@ def test_asdf_files_that_are_not_romans(tmp_path):
 
 
 ARRAY = "!core/ndarray-1.1.0"
+DOZEN = "!unit/quantity-1.2.0 {value: 12, unit: '', datatype: int64}"
 ELSEWHERE = {
     "$ref": "{{$ref: '{}#/roman/data'}}",
     "block": f"{ARRAY} {{{{source: '{{}}', datatype: float32, byteorder: little, shape: [3, 4]}}}}",
@@ -325,11 +326,42 @@ def asdf_text(tree):
         ("{a: &a [x], b: {<<: [*a, *a]}}", "key '<<' is not read"),
         ("&a {b: *a}", "more than 1000000 nodes"),
         (f"{{x: {':1' * 300_000}}}".replace(": :1", ": 1"), "an integer of"),
-        ("{x: !transform/identity-1.2.0 {n_dims: 1000000000}}", "more than 1000000 nodes"),
+        ("{x: !transform/identity-1.2.0 {n_dims: 1000000000}}", "transforms have 1e.09 inputs"),
         ("{x: !unit/unit-1.0.0 '10**99999999'}", r"'10\*\*99999999' is no unit"),
         ("{x: !unit/quantity-1.1.0 {value: 1.0, unit: 10**99999999}}", r"'10\*\*99999999' is no unit"),
-        (f"{{data: {ARRAY} {{data: [a], datatype: [ascii, 2000000000]}}}}", "claims 2e.09 elements"),
+        (f"{{data: {ARRAY} {{data: [a], datatype: [ascii, 2000000000]}}}}", "claim 2e.09 elements"),
         (f"{{data: {ARRAY} {{source: 0, shape: [4], shape: [5]}}}}", "says something twice"),
+        (f"{{x: 3, {2**61 - 1}: 1}}", "a key '2305843009213693951' is not read"),
+        ("{x: !fits/fits-1.0.0 [{header: [[NAXIS, 2147483647]]}]}", "fits-1.0.0' is not read; write the tree without"),
+        ("{x: {=: !!str a}}", "a key '=' is not read"),
+        (f"{{data: {ARRAY} {{source: 0, shape: [!!int {{=: !!str '10000'}}]}}}}", "a mapping .*:int' is not read"),
+        (f"{{data: {ARRAY} {{source: 0, shape: [{DOZEN}]}}}}", "write plain lists"),
+        (f"{{data: {ARRAY} {{source: 0, shape: [4], strides: ['8']}}}}", "'8' is not read where an integer is due"),
+        (f"{{data: {ARRAY} {{source: 0, shape: [4], offset: 1.5}}}}", "'1.5' is not read where an integer is due"),
+        (f"{{data: {ARRAY} {{source: 0, shape: [{'1, ' * 64} 9]}}}}", "has 65 axes; numpy has 64"),
+        (f"{{data: {ARRAY} {{source: 0, shape: ['*', 3], strides: [0, 0]}}}}", "has strides; give its shape"),
+        (f"{{data: {ARRAY} {{source: 0, datatype: [{'float64, ' * 999}], shape: [4000]}}}}", "claim 4e.06 elements"),
+        (
+            f"{{data: {ARRAY} {{data: [1.0], datatype: [{{datatype: float64, x: [1], shape: [9]}}]}}}}",
+            "a column has more",
+        ),
+        (
+            f"{{data: {ARRAY} {{data: [1.0], datatype: [{{datatype: int8, shape: [999, 999]}}]}}}}",
+            "claim 9.98e.05 elem",
+        ),
+        (f"{{data: {ARRAY} {{data: [{'a, ' * 3000}], datatype: [ascii, 90000]}}}}", "claim 2.7e.08 elements"),
+        (f"{{x: [&a {ARRAY} {{source: 0, shape: [2000]}}{', *a' * 2000}]}}", "claim 4e.06 elements"),
+        (f"{{x: [{'a' * 20_000}{', b' * 10_000}]}}", "10001 items, and a text of 20000 characters"),
+        (f"{{data: {ARRAY} {{data: [&a {ARRAY} {{source: 0}}, *a]}}}}", "write plain lists"),
+        ("{x: !unit/quantity-1.1.0 {value: 1.0, unit: m, datatype: '(9,9)f8'}}", "of type '.9,9.f8' is not read"),
+        ("{x: !unit/quantity-1.1.0 {value: 1 10**99999999, unit: m}}", r"'1 10\*\*99999999' is no unit"),
+        (
+            f"{{x: !transform/polynomial-1.2.0 {{coefficients: {ARRAY} {{data: [{'1, ' * 20_001}]}}}}}}",
+            "have 2e.04 inputs",
+        ),
+        (f"{{x: !transform/polynomial-1.2.0 {{coefficients: [{'1, ' * 20_001}]}}}}", "have 2e.04 inputs"),
+        (f"{{x: !transform/scale-1.2.0 {{factor: {ARRAY} {{source: 0, shape: [9, 1]}}}}}}", "an array as factor"),
+        ("{x: !transform/scale-1.2.0 {factor: !unit/quantity-1.2.0 {value: [1, 2], unit: m}}}", "an array as factor"),
     ],
 )
 def test_asdf_files_whose_tree_has_no_end(tmp_path, tree, words):
@@ -337,6 +369,57 @@ def test_asdf_files_whose_tree_has_no_end(tmp_path, tree, words):
     (tmp_path / "a.asdf").write_bytes(asdf_text(tree))
     with pytest.raises(FormatError, match=rf"a\.asdf: .*{words}"):
         read_exposure(tmp_path / "a.asdf")
+
+
+MARKS = [(16385, b"\n...X"), (300, b"\n... \n"), (300, b"\n...\r"), (300, b"")]
+
+
+@pytest.mark.parametrize(("at", "mark"), MARKS)
+def test_asdf_trees_that_end_where_only_asdf_may_see_it(tmp_path, at, mark):
+    """asdf reads in parts, and takes three dots at the end of one for the end of the tree."""
+    roman(tmp_path / "b.asdf")
+    text = asdf_text("{data: " + ELSEWHERE["block"].format("b.asdf") + "}").partition(b"\n...")[0]
+    start = text.index(b"%YAML")
+    filled = text + b"\n#".ljust(at + start - len(text), b"x")
+    (tmp_path / "a.asdf").write_bytes(filled + mark)
+    with pytest.raises(FormatError, match=r"a\.asdf: its tree does not end in a line of three dots alone"):
+        read_exposure(tmp_path / "a.asdf")
+
+
+@pytest.mark.parametrize("mark", [b"\n...\n", b"\r\n...\r\n"])
+def test_asdf_trees_of_any_length(tmp_path, mark):
+    path = roman(tmp_path / "a.asdf")
+    text, _, blocks = path.read_bytes().partition(b"\n...\n")
+    for size in (*range(4090, 4102), *range(16378, 16396)):
+        path.write_bytes(text + b"\n# %YAML ".ljust(size + text.index(b"%YAML") - len(text), b"x") + mark + blocks)
+        np.testing.assert_array_equal(read_exposure(path).image, PIXELS)
+    path.write_bytes(text + b"\n#\xd3BLK" + mark + blocks)
+    with pytest.raises(FormatError, match=r"a\.asdf: "):
+        read_exposure(path)
+    path.write_bytes(asdf_text(f"{{data: {ARRAY} {{data: [[1.0, 2.0, 4.0]]}}}}").partition(b"\n...")[0] + mark.rstrip())
+    assert read_exposure(path).image.tolist() == [[1.0, 2.0, 4.0]]
+
+
+def test_asdf_files_of_all_kinds_of_arrays(tmp_path):
+    """As asdf writes them: what is checked before does not refuse them."""
+    pytest.importorskip("asdf_astropy")
+    from astropy import units as u
+
+    columns = [("n", "i4"), ("t", "U7"), ("v", "f8", (2, 1))]
+    more = {
+        "table": np.array([(3, "ab", [[1.5], [2.5]]), (4, "c", [[0.0], [1.0]])], columns),
+        "texts": np.array(["abc", "d"]),
+        "hidden": np.ma.array([1.0, 2.0, 4.0], mask=[True, False, False]),
+        "part": PIXELS[::2, 3:],
+        "complex": np.array([1 + 2j]),
+        "units": [3 * u.km / u.s, 3 * u.ct, [1.0, 2.0] * u.Jy],
+    }
+    path = roman(tmp_path / "a.asdf", more=more, again=PIXELS)
+    asdf = pytest.importorskip("asdf")
+    for how in ({"all_array_compression": "bzp2"}, {"all_array_storage": "inline"}):
+        with asdf.open(path) as file:
+            asdf.AsdfFile(file.tree).write_to(tmp_path / "b.asdf", **how)
+        np.testing.assert_array_equal(read_exposure(tmp_path / "b.asdf").image, PIXELS)
 
 
 def test_an_asdf_file_is_not_read_by_its_index(tmp_path):
