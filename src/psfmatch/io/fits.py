@@ -71,13 +71,13 @@ def open_fits(path: Path, *, memmap: bool = False) -> Iterator[fits.HDUList]:
                     _check_sizes(hdus, size)
                     _check_tail(hdus, source)
                     yield hdus
-        except AstropyWarning as error:
+        except (AstropyWarning, np.exceptions.ComplexWarning) as error:
             raise FormatError(f"{path}: cannot be read as FITS: {_first_line(error)}") from error
 
 
 @contextmanager
 def quiet(*, error: str | None = None) -> Iterator[None]:
-    """Silence astropy's warnings, but for those that match a pattern, which become errors.
+    """Silence astropy's warnings; with a pattern, those that match it, and of lost imaginary parts, become errors.
 
     Python's filters belong to the whole process, so that one thread at a time may change them.
     """
@@ -85,6 +85,7 @@ def quiet(*, error: str | None = None) -> Iterator[None]:
         warnings.filterwarnings("ignore", category=AstropyWarning)
         if error is not None:
             warnings.filterwarnings("error", message=error, category=AstropyWarning)
+            warnings.filterwarnings("error", category=np.exceptions.ComplexWarning)
         yield
 
 
