@@ -22,6 +22,7 @@ __all__ = [
     "Box",
     "Position",
     "as_positions",
+    "as_reals",
     "frozen",
     "masked_pixels",
     "no_unit",

@@ -18,6 +18,8 @@ __all__ = [
     "variance_factor", "variance_of",
 ]  # fmt: skip
 
+NARROWEST, CIRCLE = 1e-12, 360.0  # degrees
+
 Uncertainty = Literal["variance", "std", "ivar"]
 
 
@@ -155,8 +157,11 @@ def check_wcs(wcs: Any) -> None:
     except ValueError as error:
         raise InputError(f"wcs: {str(error).strip().splitlines()[-1]}") from error
     matrix = low.pixel_scale_matrix
-    if not np.linalg.det(matrix):
+    if not (np.isfinite(matrix).all() and np.linalg.det(matrix)):
         raise InputError(f"wcs with the matrix {matrix.tolist()}: give one that can be inverted")
+    widest, *_, narrowest = np.linalg.svd(matrix, compute_uv=False)
+    if low.has_celestial and not (narrowest >= NARROWEST and widest <= CIRCLE):
+        raise InputError(f"wcs with pixels of {narrowest:.3g} x {widest:.3g} degrees: give those of an image")
 
 
 def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:

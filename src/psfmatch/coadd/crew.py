@@ -144,7 +144,7 @@ def _kill_workers(client: Any) -> None:
         nanny.auto_restart = False
         if nanny.pid is not None:
             with suppress(ProcessLookupError):
-                os.kill(nanny.pid, signal.SIGKILL)
+                os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has but one
 
 
 @contextmanager
