@@ -22,6 +22,7 @@ __all__ = ["Polynomial", "SkyGridPSF", "SkyMap", "SkyPSF", "SkyProfilePSF"]
 HIGHEST_ORDER = 3
 EXACT = 1e-9
 LARGEST = 1e30  # squares of such numbers are finite
+MOST_LOBES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,7 @@ class SkyGridPSF(SkyPSF):
     step : float
         Between samples, in the unit of u and v.
     order : int
-        Of the Lanczos function that interpolates.
+        Of the Lanczos function that interpolates, from 1 to 100.
     harmonics : int, optional
         To which its weights are normalised, see `psfmatch.models.lanczos.lanczos_weights`; 5 in GalSim and Piff.
     """
@@ -191,7 +192,7 @@ class SkyGridPSF(SkyPSF):
         size = self.size
         if size**2 != len(self.parameters.coefficients):
             raise PSFError(f"{len(self.parameters.coefficients)} samples are no square grid")
-        if not (1.0 / LARGEST < self.step < LARGEST and self.order >= 1):
+        if not (1.0 / LARGEST < self.step < LARGEST and 1 <= self.order <= MOST_LOBES):
             raise PSFError(f"a grid of step {self.step!r} and Lanczos order {self.order!r} is of no use")
 
     @property
