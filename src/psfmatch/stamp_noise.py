@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from math import comb
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from psfmatch.errors import PSFError
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, frozen
 from psfmatch.moments import fwhm
 
-__all__ = ["denoised", "stamp_noise"]
+__all__ = ["denoised", "noises", "stamp_noise"]
 
 ORDERS = (2, 4, 8)
 ANNULI = ((0.5, 0.7), (0.7, 0.85), (0.85, 1.0), (1.0, 1.5))
@@ -51,44 +52,57 @@ def stamp_noise(stamp: FloatArray) -> float:
     PSFError
         If the stamp has no positive pixel.
     """
-    peak = float(stamp.max())
-    if peak <= 0:
+    return float(noises(stamp[None])[0])
+
+
+def noises(stamps: FloatArray) -> FloatArray:
+    """The `stamp_noise` of stamps (n, sy, sx)."""
+    peak = stamps.max(axis=(1, 2))
+    if not (peak > 0).all():
         raise PSFError("the noise of a PSF stamp without a positive pixel is not defined")
-    radius = _relative_radius(stamp.shape)
-    variance = np.inf
+    variance = np.full(len(stamps), np.inf)
     for order in ORDERS:
-        if min(stamp.shape) < 2 * order + 3:
+        if min(stamps.shape[1:]) < 2 * order + 3:
             continue
-        squares, where = _squared_differences(stamp, radius, order)
-        if order == ORDERS[0]:
-            values = squares[where > ANNULI[0][0]]
-            variance = float(values.mean()) if values.size else np.inf
-        for inner, outer in ANNULI:
-            values = squares[(where > inner) & (where <= outer)]
-            spread = np.sqrt(2.0 / max(values.size * _independent_fraction(order), 1e-9))
-            if spread < 0.45:
-                variance = min(variance, float(values.mean()) / (1.0 - 2.0 * spread))
-        if variance < (FAINTEST * peak) ** 2:
-            return 0.0
-    return float(np.sqrt(variance)) if np.isfinite(variance) else 0.0
+        squares, filled = _squared_differences(stamps, order)
+        for k, where in enumerate(_annuli(stamps.shape[1:], order)):
+            counts = np.full(len(stamps), where.size) if filled is None else filled[:, where].sum(axis=1)
+            mean = squares[:, where].sum(axis=1) / np.maximum(counts, 1)
+            if k == 0:  # all beyond half the radius
+                found = np.where((counts > 0) & (order == ORDERS[0]), mean, np.inf)
+            else:
+                spread = np.sqrt(2.0 / np.maximum(counts * _independent_fraction(order), 1e-9))
+                found = np.where(spread < 0.45, mean / np.maximum(1.0 - 2.0 * spread, 0.1), np.inf)
+            variance = np.minimum(variance, found)
+    seen = np.isfinite(variance) & (variance >= (FAINTEST * peak) ** 2)
+    return np.asarray(np.sqrt(np.where(seen, variance, 0.0)))
 
 
-def _relative_radius(shape: tuple[int, ...]) -> FloatArray:
-    """Distance from the central pixel, 1 at the middle of each side."""
-    y, x = (np.arange(n) - n // 2 for n in shape)
-    return np.hypot(y[:, None] / max(shape[0] // 2, 1), x[None, :] / max(shape[1] // 2, 1))
+@lru_cache(maxsize=64)
+def _annuli(shape: tuple[int, int], order: int) -> tuple[NDArray[np.intp], ...]:
+    """The pixels, numbered through, of differences of an order: those beyond half the radius, and of each annulus.
+
+    The radius is the distance from the central pixel, 1 at the middle of each side.
+    """
+    y, x = ((np.arange(n) - n // 2)[order // 2 : -(order // 2)] / max(n // 2, 1) for n in shape)
+    radius = np.hypot(y[:, None], x).ravel()
+    limits = ((ANNULI[0][0], np.inf), *ANNULI)
+    return tuple(frozen(np.flatnonzero((radius > inner) & (radius <= outer))) for inner, outer in limits)
 
 
-def _squared_differences(stamp: FloatArray, radius: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:
-    """Squared mixed differences, scaled so that white noise keeps its variance, and their radii; no zeros."""
+def _squared_differences(stamps: FloatArray, order: int) -> tuple[FloatArray, NDArray[np.bool_] | None]:
+    """Squared mixed differences (n, pixels), scaled so that white noise keeps its variance; and which hold no zero.
+
+    Those that do are 0; None where none does.
+    """
     mask = np.array([(-1.0) ** k * comb(order, k) for k in range(order + 1)])
     mask /= np.linalg.norm(mask)
-    inside = (slice(order // 2, -(order // 2)),) * 2
-    values = ndimage.correlate1d(ndimage.correlate1d(stamp, mask, 0), mask, 1)[inside]
-    if stamp.all():
-        return values**2, radius[inside]
-    filled = ~ndimage.maximum_filter(stamp == 0, order + 1)[inside]
-    return values[filled] ** 2, radius[inside][filled]
+    inside = (slice(None), *(slice(order // 2, -(order // 2)),) * 2)
+    values = ndimage.correlate1d(ndimage.correlate1d(stamps, mask, 1), mask, 2)[inside].reshape(len(stamps), -1)
+    if stamps.all():
+        return values**2, None
+    filled = ~ndimage.maximum_filter(stamps == 0, (1, order + 1, order + 1))[inside].reshape(len(stamps), -1)
+    return np.where(filled, values, 0.0) ** 2, filled
 
 
 def _independent_fraction(order: int) -> float:

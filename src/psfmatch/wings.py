@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, frozen, odd_shape, resized
-from psfmatch.moments import fwhm
+from psfmatch.moments import fwhm, widths
 
-__all__ = ["Wings", "continued", "extended", "fit_wings", "missing_flux"]
+__all__ = ["Wings", "continued", "continued_all", "extended", "fit_wings", "missing_flux"]
 
 WingKind = Literal["moffat", "gaussian", "diffraction", "none"]
 
@@ -38,6 +38,8 @@ MOST_DIFFRACTED = 0.5
 UNIT_SUM = 1e-6
 SMALLEST = 11
 """Sides, in pixels, of the smallest stamp in which wings are looked for."""
+STEPS = 60
+"""At most, towards the zero of a function."""
 SHARES = (1.0, 0.8, 0.65, 0.5)
 """Outer radii, in units of the stamp's, of the windows in which a wing is looked for above the noise."""
 CERTAIN = 0.3
@@ -122,19 +124,28 @@ def fit_wings(stamp: FloatArray, noise: float = 0.0, measured: Mask | None = Non
     -------
     Wings
     """
-    seen = _Seen(stamp, measured)
-    if seen.reach < SMALLEST // 2 or seen.flux <= 0:
-        return NO_WINGS
-    width = fwhm(stamp)
-    window = _Window.of(seen, OUTER)
-    wings = _smooth(window, width, noise)
-    if window.misfit(wings, noise) > RINGED or wings.slope < SHALLOWEST:
-        wings, window = _power_law("diffraction", DIFFRACTION_SLOPE, width), _ring_window(seen, width)
-    error = SIGNIFICANCE * noise * window.norm
-    if window.flux <= error:
-        return NO_WINGS
-    wings = replace(wings, amplitude=window.amplitude(wings) * (1.0 - (error / window.flux) ** 2))
-    return _with_missing(wings, seen, width)
+    return _fitted([_Seen(stamp, measured)], np.array([noise]))[0]
+
+
+def _fitted(seen: Sequence[_Seen], noise: FloatArray) -> list[Wings]:
+    """The wings of stamps of one shape, measured at the same pixels."""
+    out = [NO_WINGS] * len(seen)
+    bright = [k for k, one in enumerate(seen) if one.reach >= SMALLEST // 2 and one.flux > 0]
+    if not bright:
+        return out
+    window = _Window.of([seen[k] for k in bright], OUTER)
+    width, noise = widths(np.array([seen[k].image for k in bright])), noise[bright]
+    smooth = _smooth(window, width, noise)
+    ringed = window.misfit(smooth, noise) > RINGED
+    for i, k in enumerate(bright):
+        wings, own = smooth[i], window.only([i])
+        if ringed[i] or wings.slope < SHALLOWEST:
+            wings, own = _power_law("diffraction", DIFFRACTION_SLOPE, width[i]), _ring_window(seen[k], width[i])
+        flux, error = own.flux[0], SIGNIFICANCE * noise[i] * own.norm
+        if flux > error:
+            amplitude = float(own.amplitude([wings])[0] * (1.0 - (error / flux) ** 2))
+            out[k] = _with_missing(replace(wings, amplitude=amplitude), seen[k], width[i])
+    return out
 
 
 def missing_flux(
@@ -192,17 +203,17 @@ def missing_flux(
 
 def _noisy_wings(seen: _Seen, noise: float, width: float, share: float) -> tuple[float, Wings] | None:
     """The relative error that noise makes in the flux beyond, and the wings seen in a window; None if not visible."""
-    window = _Window.of(seen, OUTER, share)
-    amplitude_error = window.relative_error(noise)
+    window, rings = _Window.of([seen], OUTER, share), _ring_window(seen, width)
+    amplitude_error, ring_error = (w.relative_error(noise)[0] for w in (window, rings))
     if not amplitude_error < 1.0 / VISIBLE:
         return None
-    best, rings = _smooth(window, width, noise), _ring_window(seen, width)
-    shift = noise * window.log_radius_error()
+    best = _smooth(window, width, noise)[0]
+    shift = noise * window.log_radius_error()[0]
     steep, wings, shallow = (_like(best, window, width, sign * shift) for sign in (-1.0, 0.0, 1.0))
-    ringed = all(w.misfit(_smooth(w, width, noise), noise) > RINGED for w in (window, rings))
+    ringed = all(w.misfit(_smooth(w, width, noise), noise)[0] > RINGED for w in (window, rings))
     if ringed or steep.slope < SHALLOWEST:
         wings = _power_law("diffraction", DIFFRACTION_SLOPE, width)
-        return rings.relative_error(noise), _with_missing(_scaled(wings, rings), seen, width)
+        return ring_error, _with_missing(_scaled(wings, rings), seen, width)
     low, middle, high = (_with_missing(_scaled(w, window), seen, width) for w in (steep, wings, shallow))
     if not middle.missing > 0:
         return None
@@ -211,12 +222,12 @@ def _noisy_wings(seen: _Seen, noise: float, width: float, share: float) -> tuple
 
 
 def _scaled(wings: Wings, window: _Window) -> Wings:
-    return replace(wings, amplitude=window.amplitude(wings))
+    return replace(wings, amplitude=float(window.amplitude([wings])[0]))
 
 
 def _ring_window(seen: _Seen, width: float) -> _Window:
     """From outside the core to the border, so that it holds many rings."""
-    return _Window.of(seen, min(max(INNER, FIRST_DARK_RING * width / seen.reach), 0.5))
+    return _Window.of([seen], min(max(INNER, FIRST_DARK_RING * width / seen.reach), 0.5))
 
 
 def _with_missing(wings: Wings, seen: _Seen, width: float) -> Wings:
@@ -257,7 +268,7 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The radii between a fraction of the stamp's radius and its border, or a part of that.
+    """The radii between a fraction of the stamps' radius and their border, or a part of that.
 
     Parameters
     ----------
@@ -267,8 +278,8 @@ class _Window:
         Of a pixel.
     count : array, shape (m,)
         The pixels at this radius.
-    values : array, shape (m,)
-        Their sum.
+    values : array, shape (n, m)
+        Their sum in each stamp.
     """
 
     radius: FloatArray
@@ -277,13 +288,18 @@ class _Window:
     values: FloatArray
 
     @classmethod
-    def of(cls, seen: _Seen, inner: float, share: float = 1.0) -> _Window:
+    def of(cls, seen: Sequence[_Seen], inner: float, share: float = 1.0) -> _Window:
         """A Hann window in radius times r^2, so that every ring of an r^-3 profile counts alike."""
-        inside, radius, place, count = _radii(seen.image.shape, inner, share * seen.reach)
-        r = radius / (share * seen.reach)
+        outer = share * seen[0].reach
+        inside, radius, place, count = _radii(seen[0].image.shape, inner, outer)
+        r = radius / outer
         weight = np.sin(np.pi * np.clip((r - inner) / (1.0 - inner), 0.0, 1.0)) ** 2 * r**2
-        sums = np.bincount(place, seen.image[inside], minlength=radius.size)
-        return cls(radius, weight, count, np.asarray(sums, float))
+        sums = [np.bincount(place, one.image[inside], minlength=radius.size) for one in seen]
+        return cls(radius, weight, count, np.array(sums, float))
+
+    def only(self, stamps: Sequence[int]) -> _Window:
+        """Some of the stamps."""
+        return replace(self, values=self.values[stamps])
 
     @cached_property
     def log_radius(self) -> FloatArray:
@@ -296,59 +312,90 @@ class _Window:
         return np.stack([self.weight, self.weight * self.log_radius])
 
     @cached_property
-    def flux(self) -> float:
-        """The weighted sum of the pixels."""
-        return float(self.weight @ self.values)
+    def flux(self) -> FloatArray:
+        """The weighted sum of the pixels of each stamp."""
+        return np.asarray(self.values @ self.weight)
 
     @property
     def norm(self) -> float:
         """The 2-norm of the weights of all pixels."""
         return float(np.sqrt(self.count @ self.weight**2))
 
-    def relative_error(self, noise: float) -> float:
+    def relative_error(self, noise: float) -> FloatArray:
         """Of the flux, under white noise; infinite where there is none."""
-        return noise * self.norm / self.flux if self.flux > 0 else np.inf
+        error = np.full(len(self.flux), np.inf)
+        np.divide(noise * self.norm, self.flux, out=error, where=self.flux > 0)
+        return error
 
-    def log_radius_error(self) -> float:
+    def log_radius_error(self) -> FloatArray:
         """The standard error of the pixels' mean of ln r, under white noise of unit variance."""
-        lever = self.log_radius - self.mean_log_radius(self.values)
-        return float(np.sqrt(self.count @ (self.weight * lever) ** 2)) / self.flux
+        lever = self.log_radius - self.mean_log_radius(self.values)[:, None]
+        return np.asarray(np.sqrt((self.weight * lever) ** 2 @ self.count) / self.flux)
 
-    def mean_log_radius(self, values: FloatArray) -> float:
-        """The mean of ln r of sums at each radius under the weights; NaN where their sum is not positive."""
-        total, logs = (self._moments @ values).tolist()
-        return float(logs / total) if total > 0 else np.nan
+    def mean_log_radius(self, values: FloatArray) -> FloatArray:
+        """The mean of ln r of sums (n, m) at each radius under the weights; NaN where their sum is not positive."""
+        total, logs = self._moments @ values.T
+        mean = np.full(len(total), np.nan)
+        np.divide(logs, total, out=mean, where=total > 0)
+        return mean
 
     def parameter(
-        self, profile: Callable[[float, FloatArray], FloatArray], low: float, high: float, shift: float = 0.0
-    ) -> float:
-        """The parameter that gives the profile the pixels' mean of ln r (shifted), or the limit that comes closest."""
-        from scipy import optimize  # slow to load
+        self, profile: Callable[[FloatArray, FloatArray], FloatArray], low: float, high: float, shift: float = 0.0
+    ) -> FloatArray:
+        """The parameter that gives the profile the pixels' mean of ln r (shifted), or the limit that comes closest.
 
+        A profile is called with parameters (n, 1) and the radii, and falls the faster the larger its parameter is.
+        """
         wanted = self.mean_log_radius(self.values) + shift
 
-        def excess(p: float) -> float:
-            return self.mean_log_radius(self.count * profile(p, self.radius)) - wanted
+        def excess(p: FloatArray) -> FloatArray:
+            return self.mean_log_radius(self.count * profile(p[:, None], self.radius)) - wanted
 
-        if not excess(low) > 0:
-            return low
-        return high if excess(high) >= 0 else float(optimize.brentq(excess, low, high, rtol=1e-6))
+        return _crossing(excess, np.full(len(wanted), low), np.full(len(wanted), high))
 
-    def amplitude(self, wings: Wings) -> float:
-        """The factor by which the wings must be multiplied to have the pixels' flux."""
-        return self.flux / float(self.weight @ (self.count * wings.profile(self.radius)))
+    def _profiles(self, wings: Sequence[Wings]) -> FloatArray:
+        """The sums at each radius that wings would give, shape (n, m)."""
+        return np.asarray(self.count * np.array([one.profile(self.radius) for one in wings]))
 
-    def misfit(self, wings: Wings, noise: float) -> float:
+    def amplitude(self, wings: Sequence[Wings]) -> FloatArray:
+        """The factor by which each stamp's wings must be multiplied to have the pixels' flux."""
+        return np.asarray(self.flux / (self._profiles(wings) @ self.weight))
+
+    def misfit(self, wings: Sequence[Wings], noise: FloatArray | float) -> FloatArray:
         """Mean deviation, beyond what noise explains, of the azimuthal mean from the wings, relative to that mean."""
-        ring = np.rint(self.radius).astype(int)
-        seen = np.bincount(ring, self.weight * self.values)
-        model = np.bincount(ring, self.weight * self.count * wings.profile(self.radius))
-        if self.flux <= 0 or model.sum() <= 0:
-            return np.inf
-        deviation = seen - model * (seen.sum() / model.sum())
-        variance = noise**2 * np.bincount(ring, self.count * self.weight**2)
-        excess = np.sqrt(np.maximum(deviation**2 - SIGNIFICANCE**2 * variance, 0.0))
-        return float(excess.sum() / np.abs(seen).sum())
+        starts = np.flatnonzero(np.diff(np.rint(self.radius), prepend=-1.0))
+        seen, model, square = (
+            np.add.reduceat(values, starts, axis=-1)
+            for values in (self.weight * self.values, self.weight * self._profiles(wings), self.count * self.weight**2)
+        )
+        total, expected = seen.sum(axis=1), model.sum(axis=1)
+        good = (self.flux > 0) & (expected > 0)
+        ratio = np.divide(total, expected, out=np.zeros(len(total)), where=good)
+        variance = np.multiply.outer(np.broadcast_to(noise, len(total)) ** 2, square)
+        excess = np.sqrt(np.maximum((seen - model * ratio[:, None]) ** 2 - SIGNIFICANCE**2 * variance, 0.0))
+        return np.where(good, excess.sum(axis=1) / np.maximum(np.abs(seen).sum(axis=1), 1e-300), np.inf)
+
+
+def _crossing(excess: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
+    """Where falling functions cross zero, or the limit that comes closest; to 1e-9 of it.
+
+    The secant, kept between its ends (Illinois; Dowell & Jarratt 1971, BIT 11, 168), of all functions at once.
+    """
+    f_low, f_high = excess(low), excess(high)
+    inside, out = (f_low > 0) & (f_high < 0), np.where(f_low > 0, high, low)
+    side = np.zeros(len(out), int)
+    for _ in range(STEPS):
+        if not inside.any():
+            break
+        span = np.where(inside, f_low - f_high, 1.0)
+        x = np.where(inside, low + (high - low) * f_low / span, out)
+        inside &= np.abs(x - out) > 1e-9 * (1.0 + np.abs(x))
+        out, f = x, excess(x)
+        rising = f > 0
+        f_low = np.where(rising, f, np.where(side < 0, 0.5 * f_low, f_low))
+        f_high = np.where(rising, np.where(side > 0, 0.5 * f_high, f_high), f)
+        low, high, side = np.where(rising, x, low), np.where(rising, high, x), np.where(rising, 1, -1)
+    return out
 
 
 @lru_cache(maxsize=16)
@@ -368,38 +415,49 @@ def _radii(shape: tuple[int, int], inner: float, outer: float) -> tuple[Mask, Fl
 
 def _power_law(kind: WingKind, slope: float, width: float) -> Wings:
     """A Moffat profile of amplitude 1 with this slope and FWHM."""
-    return Wings(kind, 1.0, slope, float(0.5 * width / np.sqrt(2.0 ** (2.0 / slope) - 1.0)), 0.0)
+    return Wings(kind, 1.0, slope, float(_scale(slope, width)), 0.0)
 
 
-def _smooth(window: _Window, width: float, noise: float) -> Wings:
-    """A Moffat wing, unless it is steep and a Gaussian one follows the pixels more closely."""
-    moffat = _moffat(window, width)
-    if moffat.slope <= STEEP:
-        return moffat
-    return min(moffat, _gaussian(window), key=lambda wings: window.misfit(wings, noise))
+def _scale(slope: Any, width: Any) -> Any:
+    """That of a Moffat profile of this slope and FWHM."""
+    return 0.5 * width / np.sqrt(2.0 ** (2.0 / slope) - 1.0)
+
+
+def _smooth(window: _Window, width: FloatArray | float, noise: FloatArray | float) -> list[Wings]:
+    """Of each stamp a Moffat wing, unless it is steep and a Gaussian one follows the pixels more closely."""
+    out = _moffat(window, width)
+    if any(wings.slope > STEEP for wings in out):
+        gaussian = _gaussian(window)
+        closer = window.misfit(gaussian, noise) < window.misfit(out, noise)
+        out = [g if m.slope > STEEP and c else m for m, g, c in zip(out, gaussian, closer, strict=True)]
+    return out
 
 
 def _like(wings: Wings, window: _Window, width: float, shift: float) -> Wings:
     """A wing of the same kind for another mean of ln r, of finite flux."""
     if wings.kind == "gaussian":
-        return _gaussian(window, shift)
-    return _power_law("moffat", max(_moffat(window, width, shift).slope, DIFFRACTION_SLOPE), width)
+        return _gaussian(window, shift)[0]
+    return _power_law("moffat", max(_moffat(window, width, shift)[0].slope, DIFFRACTION_SLOPE), width)
 
 
-def _moffat(window: _Window, width: float, shift: float = 0.0) -> Wings:
-    slope = window.parameter(lambda p, r: _power_law("moffat", p, width).profile(r), 1.5, STEEPEST, shift)
-    return _power_law("moffat", slope, width)
+def _moffat(window: _Window, width: FloatArray | float, shift: float = 0.0) -> list[Wings]:
+    widths = np.broadcast_to(width, len(window.values))
+
+    def profile(slope: FloatArray, r: FloatArray) -> FloatArray:
+        return np.asarray((1.0 + (r / _scale(slope, widths[:, None])) ** 2) ** (-0.5 * slope))
+
+    slopes = window.parameter(profile, 1.5, STEEPEST, shift).tolist()
+    return [_power_law("moffat", slope, one) for slope, one in zip(slopes, widths, strict=True)]
 
 
-def _gaussian(window: _Window, shift: float = 0.0) -> Wings:
+def _gaussian(window: _Window, shift: float = 0.0) -> list[Wings]:
     least = float(window.radius.min())
 
-    def profile(log_curvature: float, r: FloatArray) -> FloatArray:
+    def profile(log_curvature: FloatArray, r: FloatArray) -> FloatArray:
         return np.asarray(np.exp(-np.exp(log_curvature) * (r**2 / least**2 - 1.0)))
 
-    curvature = np.exp(window.parameter(profile, np.log(1e-3), np.log(MOST_CURVED), shift))
-    scale = least / np.sqrt(2.0 * curvature)
-    return Wings("gaussian", float(np.exp(0.5 * (least / scale) ** 2)), np.inf, float(scale), 0.0)
+    curvature = np.exp(window.parameter(profile, np.log(1e-3), np.log(MOST_CURVED), shift)).tolist()
+    return [Wings("gaussian", float(np.exp(c)), np.inf, float(least / np.sqrt(2.0 * c)), 0.0) for c in curvature]
 
 
 def _flux_beyond_border(wings: Wings, shape: tuple[int, ...]) -> float:
@@ -457,11 +515,22 @@ def continued(
     array, Wings
         The wings are those of the returned array; its ``missing`` is relative to the flux in the original stamp.
     """
-    total = float(stamp.sum())
-    wings = _believed(fit_wings(stamp, noise, measured), total)
-    scale = 1.0 / (1.0 + wings.missing) if abs(total - 1.0) <= UNIT_SUM else 1.0
-    wings = replace(wings, amplitude=wings.amplitude * scale)
-    return extended(stamp * scale, shape, wings, measured), wings
+    out, (wings,) = continued_all(stamp[None], shape, np.array([noise]), measured)
+    return out[0], wings
+
+
+def continued_all(
+    stamps: FloatArray, shape: tuple[int, int], noise: FloatArray, measured: Mask | None = None
+) -> tuple[FloatArray, list[Wings]]:
+    """What `continued` makes of stamps (n, sy, sx), given the noise of each."""
+    out, found = [], []
+    for stamp, fitted in zip(stamps, _fitted([_Seen(s, measured) for s in stamps], noise), strict=True):
+        total = float(stamp.sum())
+        wings = _believed(fitted, total)
+        scale = 1.0 / (1.0 + wings.missing) if abs(total - 1.0) <= UNIT_SUM else 1.0
+        found.append(replace(wings, amplitude=wings.amplitude * scale))
+        out.append(extended(stamp * scale, shape, found[-1], measured))
+    return np.array(out), found
 
 
 def _believed(wings: Wings, total: float) -> Wings:

@@ -14,7 +14,7 @@ from psfmatch.errors import InputError, MatchError
 from psfmatch.fields import FieldKind
 from psfmatch.geometry import Box, FloatArray, no_unit, resized, whole_number
 from psfmatch.kernel import MatchingKernel
-from psfmatch.machine import one_blas_thread
+from psfmatch.machine import keep_freed_memory, one_blas_thread
 from psfmatch.moments import fwhm
 from psfmatch.psf import PSF, AnalyticPSF
 from psfmatch.solve.demand import AMPLIFIED, Amplification, Demand
@@ -24,8 +24,8 @@ from psfmatch.solve.solution import Outcome, Solution, set_by_hand
 from psfmatch.solve.toeplitz import PixelEquations, pixel_equations, solve_all
 from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, Market, choose_size, choose_strength
 from psfmatch.solve.variation import CHECKED, Check, Model, Solved, models, nodes, on_box, varying_kernel
-from psfmatch.stamp_noise import denoised, stamp_noise
-from psfmatch.wings import continued, missing_flux
+from psfmatch.stamp_noise import denoised, noises, stamp_noise
+from psfmatch.wings import Wings, continued_all, missing_flux
 
 __all__ = ["FreeForm"]
 
@@ -148,6 +148,7 @@ class FreeForm:
         if self._too_large(science, target, box):
             handed = Fourier(tolerance=self.tolerance, max_noise_gain=self.max_noise_gain, flux=self.flux)
             return handed.solution(science, target, box, kernel_sum=kernel_sum)
+        keep_freed_memory()
         with one_blas_thread():
             work.choose_size_and_strength()
             kernel, cells = work.spatial()
@@ -454,22 +455,23 @@ class _Work:
         if psf.resizable:
             self.trusted = self.trusted or trusted
             return stamps
-        out = np.empty_like(stamps) if not psf.constant else np.empty_like(stamps[:1])
-        for k in range(len(out)):
-            seen = resized(stamps[k], psf.shape)
-            noise = stamp_noise(seen) if self.options.noise is None else self.options.noise
-            stamp = denoised(seen, noise) if noise > 0 else seen
-            wings = None
-            if self.options.wings == "extrapolate" or (self.options.wings == "auto" and noise == 0):
-                out[k], wings = continued(stamp, stamps.shape[1:], noise, psf.measured)
-            else:
-                out[k] = resized(stamp, stamps.shape[1:])
-                trusted = min(trusted, *psf.shape)
-            if not self.size:  # the first positions, at the centre and near the corners, will do
+        seen, own = resized(stamps[:1] if psf.constant else stamps, psf.shape), self.options
+        noise = noises(seen) if own.noise is None else np.full(len(seen), float(own.noise))
+        clean = np.array([denoised(stamp, level) for stamp, level in zip(seen, noise.tolist(), strict=True)])
+        out = resized(clean, stamps.shape[1:])
+        far = (noise == 0) & (own.wings == "auto") | (own.wings == "extrapolate")
+        wings: dict[int, Wings] = {}
+        if far.any():
+            out[far], found = continued_all(clean[far], stamps.shape[1:], noise[far], psf.measured)
+            wings = dict(zip(np.flatnonzero(far).tolist(), found, strict=True))
+        if not far.all():
+            trusted = min(trusted, *psf.shape)
+        if not self.size:  # the first positions, at the centre and near the corners, will do
+            for k, (stamp, level) in enumerate(zip(seen, noise.tolist(), strict=True)):
                 known = self.missing.get(name, (np.nan, np.nan))
-                lost = missing_flux(seen, noise, psf.measured, wings if noise == 0 else None)
+                lost = missing_flux(stamp, level, psf.measured, wings.get(k))
                 self.missing[name] = lost if np.isnan(known[0]) or lost[0] > known[0] else known
-            self.noise[name] = max(self.noise.get(name, 0.0), noise / float(stamp.max()))
+        self.noise[name] = max(self.noise.get(name, 0.0), float((noise / clean.max(axis=(1, 2))).max()))
         self.trusted = min(self.trusted or trusted, trusted)
         return np.broadcast_to(out, stamps.shape)
 

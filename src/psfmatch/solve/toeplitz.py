@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 from scipy import fft
 
 from psfmatch.geometry import FloatArray
@@ -63,18 +61,18 @@ def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[Fl
         C.
     """
     side = max(science.shape[1], target.shape[1])
-    length = fft.next_fast_len(side + size - 1, real=True)
+    length = fft.next_fast_len(max(side, size) + size - 1, real=True)
     shape, workers = (length, length), processors()
     wanted = target[:1] if (target == target[:1]).all() else target
     s, t = (fft.rfft2(stamps, shape, workers=workers) for stamps in (science, wanted))
     lags = np.arange(-(size - 1), size)
     pixels = np.arange(-(size // 2), size // 2 + 1) + target.shape[1] // 2 - science.shape[1] // 2
-
-    def part(spectrum: NDArray[Any], where: NDArray[np.intp]) -> FloatArray:
-        rows = fft.ifft(spectrum, axis=1, overwrite_x=True, workers=workers)[:, where]
-        return np.asarray(fft.irfft(rows, length, workers=workers)[:, :, where])
-
-    return part((s.real**2 + s.imag**2).astype(complex), lags), part(np.conj(s) * t, pixels)
+    # The power spectrum is real, and A even: lags of y >= 0 say it all.
+    rows = fft.ihfft(s.real**2 + s.imag**2, axis=1, workers=workers)[:, :size]
+    half = fft.irfft(rows, length, workers=workers)[:, :, lags]
+    rows = fft.ifft(np.conj(s) * t, axis=1, overwrite_x=True, workers=workers)[:, pixels]
+    cross = fft.irfft(rows, length, workers=workers)[:, :, pixels]
+    return np.concatenate([half[:, :0:-1, ::-1], half], axis=1), cross
 
 
 class PixelEquations:
