@@ -36,10 +36,15 @@ def print_machine(*packages: str) -> None:
 
 
 def medians(work: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Median seconds of each piece of work, in rounds, so that what slows the machine slows all of them."""
+    """Median seconds of each piece of work, in rounds, so that what slows the machine slows all of them.
+
+    In each round a piece is run twice and the second run counts: the first pays for the memory that the piece before it
+    gave back to the system, which can double the time of what is short.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(repeat + 1):
         for name, run in work.items():
+            run()
             start = time.perf_counter()
             run()
             if turn:  # the first round warms up
