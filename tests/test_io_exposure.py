@@ -318,6 +318,17 @@ def test_hcompress_is_read_whatever_its_tiles(tmp_path, tile):
     np.testing.assert_array_equal(read_exposure(tmp_path / "packed.fits", format="plain").image, image)
 
 
+@pytest.mark.parametrize("said", [-64, 0, 3, 8])
+def test_bytes_a_pixel_that_rice_does_not_know_are_refused(tmp_path, said):
+    """Astropy's decoder would write 4 bytes into room for as many."""
+    path = write(tmp_path / "a.fits.fz", ("", np.arange(6 * 8, dtype=np.int32).reshape(6, 8), {}), compressed=True)
+    content = path.read_bytes()
+    at = content.index(b"ZVAL2   =")
+    path.write_bytes(content[:at] + f"ZVAL2   = {said:20d}".ljust(80).encode() + content[at + 80 :])
+    with pytest.raises(FormatError, match=f"{said} bytes a pixel"):
+        read_exposure(path)
+
+
 def test_an_hcompress_tile_of_another_size_is_refused(tmp_path):
     """astropy's decoder writes as many pixels as the tile says that it has, beyond the memory that it was given."""
     path = tmp_path / "packed.fits"
