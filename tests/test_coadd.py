@@ -24,6 +24,7 @@ from psfmatch import (
 )
 from psfmatch.cli import main
 from psfmatch.coadd import Store, planned, requested, run_coadd, run_patches, write_coadd
+from psfmatch.coadd.crew import NO_PAGES
 from psfmatch.coadd.inputs import Prepared
 from psfmatch.coadd.photometry import star_factors, zero_point
 from psfmatch.coadd.repair import repaired
@@ -290,7 +291,7 @@ def test_a_cluster_gives_the_same_bits(tmp_path):
     plan = a_plan(exposures, patch=70)
     here = run_coadd(plan, Store(tmp_path))
     with (
-        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, processes=False, scheduler_kwargs=NO_PAGES) as cluster,
         distributed.Client(cluster) as client,
     ):
         there = coadd(exposures, **options, client=client)

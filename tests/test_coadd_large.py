@@ -18,6 +18,7 @@ import psfmatch
 from psfmatch import Box, CoaddInput, Grid, InputError, Mean
 from psfmatch.cli.console import Console, pace_words
 from psfmatch.coadd import Crew, Store, planned, run_coadd, run_patches, write_coadd
+from psfmatch.coadd.crew import NO_PAGES
 from test_coadd import GRID, asked, constant, one
 
 COMMAND = [sys.executable, "-m", "psfmatch", "coadd"]
@@ -118,7 +119,7 @@ def test_a_worker_that_is_killed_is_replaced(files, tmp_path):
     store.folder.mkdir()
     killed = []
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=NO_PAGES) as cluster,
         distributed.Client(cluster) as client,
     ):
 
@@ -279,7 +280,7 @@ def test_a_patch_that_takes_too_much_memory_is_named(files, tmp_path):
     try:
         with (
             distributed.LocalCluster(
-                n_workers=1, threads_per_worker=1, memory_limit="700MB", dashboard_address=None
+                n_workers=1, threads_per_worker=1, memory_limit="700MB", scheduler_kwargs=NO_PAGES
             ) as cluster,
             distributed.Client(cluster) as client,
         ):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from psfmatch import AlardLupton, Box, Exposure, Fourier, FreeForm, FunctionPSF, MoffatPSF, match
+from psfmatch.coadd.crew import NO_PAGES
 from psfmatch.machine import one_blas_thread
 
 SHAPE = (97, 121)
@@ -75,7 +76,9 @@ def test_a_task_of_dask_has_one_thread(name, monkeypatch):
     assert max(asked) == 8
     asked.clear()
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, scheduler_kwargs=NO_PAGES
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         assert client.submit(bits, frame(0), SOLVERS[name]).result() == alone

@@ -6,6 +6,7 @@ kernel of another: each is taken `alone`, its borders are treated as those of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ from psfmatch.psf import PSF
 __all__ = ["Regions", "RegionsKernel", "RegionsPSF", "alone", "assembled", "mosaic"]
 
 Bools = NDArray[np.bool_]
+
+MOST_PIXELS = 1 << 28
+TOO_MANY = "more than 2^28 pixels: check the corners, or give `Regions` an array of labels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +86,12 @@ class Regions:
         parts = {int(label): _inside(polygon, f"polygon {label}") for label, polygon in named.items()}
         if not parts:
             raise InputError("no polygon was given")
-        boxes = [box for box, _ in parts.values()]
-        labels = np.zeros(_around(boxes).shape, np.int32)
+        whole = _around([box for box, _ in parts.values()])
+        if math.prod(whole.shape) > MOST_PIXELS:
+            raise InputError(f"the polygons lie in {_size(whole.shape)} together, {TOO_MANY}")
+        labels = np.zeros(whole.shape, np.int32)
         for label, (box, inside) in parts.items():
-            here = labels[box.slices(_around(boxes))]
+            here = labels[box.slices(whole)]
             if (inside & (here > 0)).any():
                 other = int(here[inside & (here > 0)][0])
                 raise InputError(
@@ -93,7 +99,7 @@ class Regions:
                     "a pixel has one PSF: cut one of the two"
                 )
             here[inside] = label
-        return cls(labels, _around(boxes))
+        return cls(labels, whole)
 
     @cached_property
     def boxes(self) -> dict[int, Box]:
@@ -427,7 +433,9 @@ def _inside(polygon: ArrayLike, name: str) -> tuple[Box, Bools]:
     corners = plain_array(polygon, name, float)
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
         raise InputError(f"{name} of shape {corners.shape}: give three or more finite corners (x, y)")
-    (x0, y0), (x1, y1) = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1
+    (x0, y0), (x1, y1) = np.floor(corners.min(axis=0)).tolist(), (np.ceil(corners.max(axis=0)) + 1).tolist()
+    if not (y1 - y0) * (x1 - x0) <= MOST_PIXELS:
+        raise InputError(f"{name} reaches over {_size((y1 - y0, x1 - x0))}, {TOO_MANY}")
     box = Box(int(y0), int(x0), int(y1), int(x1))
     y, x = np.arange(box.y0, box.y1)[:, None], np.arange(box.x0, box.x1)[None, :]
     inside = np.zeros(box.shape, bool)
@@ -439,6 +447,10 @@ def _inside(polygon: ArrayLike, name: str) -> tuple[Box, Bools]:
     if not inside.any():
         raise InputError(f"{name}: holds the centre of no pixel; its corners are x, y in pixels")
     return box, inside
+
+
+def _size(shape: tuple[float, float]) -> str:
+    return f"{shape[1]:.0f} x {shape[0]:.0f} px"
 
 
 def _around(boxes: Iterable[Box]) -> Box:
