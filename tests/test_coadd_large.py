@@ -138,6 +138,32 @@ def test_a_worker_that_is_killed_is_replaced(files, tmp_path):
 
 
 @pytest.mark.slow
+def test_without_a_worker_it_ends_and_loses_nothing(files, tmp_path, monkeypatch):
+    """Where none can be started again, the work is not waited for without end."""
+    distributed = pytest.importorskip("distributed")
+    if not hasattr(distributed.scheduler, "NoWorkerError"):
+        pytest.skip("this Dask waits without end")
+    monkeypatch.setattr(sys.modules[Crew.__module__], "PATIENCE", "1s")
+    store = Store(tmp_path / "there")
+    store.folder.mkdir()
+    with Crew.of(1) as crew:
+
+        async def cannot():
+            raise OSError("no process can be started")
+
+        def kill(done, of):
+            if done == 1:
+                (nanny,) = crew.client.cluster.workers.values()
+                nanny.instantiate = cannot
+                os.kill(nanny.pid, signal.SIGKILL)
+
+        plan = a_plan(files, store, crew, patch=64)
+        with pytest.raises(ConnectionError, match=r"no worker is left.*--resume goes on with the rest"):
+            run_coadd(plan, store, crew=crew, progress=kill)
+    assert list(store.folder.glob("patch-*.npz"))
+
+
+@pytest.mark.slow
 def test_workers_of_our_own_keep_freed_memory():
     """Dask has a worker hand each freed array back to the system: a coadd then takes nearly twice as long."""
     pytest.importorskip("distributed")

@@ -18,9 +18,11 @@ from psfmatch.geometry import whole_number
 __all__ = ["Crew"]
 
 RETRIES = 2
-LOST = (
-    "the connection to the cluster was lost; what is done is kept: the same command with --resume goes on with the rest"
-)
+RESUME = "what is done is kept: the same command with --resume goes on with the rest"
+LOST = f"the connection to the cluster was lost; {RESUME}"
+NONE_LEFT = f"no worker is left, and none could be started again; {RESUME}"
+PATIENCE = "2 minutes"
+"""For which the workers that were started here may all be gone."""
 NO_PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 """Of a scheduler that shows nothing, and whose server, which it has all the same, takes a free port of this machine."""
 
@@ -59,7 +61,7 @@ class Crew:
             if client is not None:
                 own = distributed.Client(client)
             else:
-                with _memory_kept():
+                with _own_workers():
                     own = distributed.Client(n_workers=workers, threads_per_worker=1, scheduler_kwargs=NO_PAGES)
         except OSError as error:
             raise InputError(f"no Dask cluster answers at {client}: {error}") from error
@@ -94,7 +96,7 @@ class Crew:
         Raises
         ------
         ConnectionError
-            If the cluster is lost.
+            If the cluster is lost, or all workers that were started here.
         OSError
             If a piece of work raises one: nothing can be kept (a full disk), and the other pieces would fail as well.
         """
@@ -129,6 +131,8 @@ class Crew:
                 raise ConnectionError(LOST) from error
             if isinstance(wrong, OSError):
                 raise wrong
+            if type(wrong).__name__ == "NoWorkerError":
+                raise ConnectionError(NONE_LEFT)
             if wrong is not None:
                 yield futures[future], None, _words(wrong)
             else:
@@ -164,16 +168,17 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Workers that begin here take memory from the system as any process does.
+def _own_workers() -> Iterator[None]:
+    """Workers that begin here take memory from the system as any process does, and are not waited for without end.
 
-    Dask has them hand every freed array back at once, and arrays that come and go then take twice the time.
+    Dask has them hand every freed array back at once, and arrays that come and go then take twice the time.  One that
+    cannot be started again is given up, and its work would wait for ever, as on a cluster where others may come.
     """
     import dask
 
     environ = "distributed.nanny.pre-spawn-environ"
     kept = {name: value for name, value in dask.config.get(environ).items() if name != "MALLOC_TRIM_THRESHOLD_"}
-    with dask.config.set({environ: kept}):
+    with dask.config.set({environ: kept, "distributed.scheduler.no-workers-timeout": PATIENCE}):
         yield
 
 
