@@ -50,6 +50,8 @@ __all__ = [
     "write_kernel",
 ]
 
+LARGEST = 1e30  # sums of such figures are finite
+
 
 def primary_hdu(extensions: int) -> fits.PrimaryHDU:
     """The first HDU of every file of ours."""
@@ -245,7 +247,10 @@ def read_quality(path: PathLike) -> Quality:
             raise FormatError(f"{file}: holds no table QUALITY; it is not an exposure matched by psfmatch")
         rows = hdus["QUALITY"].data
         known = [f.name for f in fields(Quality) if f.name != "ee_radius" or "EE_RADIUS" in rows.names]
-        return Quality(**{name: native(rows[name.upper()]) for name in known})
+        quality = Quality(**{name: native(rows[name.upper()]) for name in known})
+        if not len(quality) or any((abs(getattr(quality, name)) > LARGEST).any() for name in known):
+            raise FormatError(f"{file}: its table QUALITY has no rows, or no figures of a match; it is damaged")
+        return quality
 
 
 def summary_cards(matched: Matched) -> dict[str, tuple[Any, str]]:
