@@ -75,6 +75,16 @@ EXAMPLES = {
 }
 
 
+def _unlike(value: Any, option: click.Option) -> str:
+    """What is wrong with a value of a TOML file for an option, where click would not say it."""
+    if option.multiple or option.nargs != 1:
+        right = isinstance(value, list) and all(isinstance(one, str | int | float) for one in value)
+        return "" if right else "give a list of numbers or texts, in brackets"
+    if option.is_flag:
+        return "" if isinstance(value, bool) else "give true or false"
+    return "" if isinstance(value, str | int | float) and not isinstance(value, bool) else "give a number or a text"
+
+
 def config_option(*names: str) -> Callable[[Verb], Verb]:
     """``--config FILE.toml``: gives the verb's own options of these names, and the tables of all parts."""
 
@@ -97,7 +107,12 @@ def config_option(*names: str) -> Callable[[Verb], Verb]:
                     f"{path}: no option {name!r}{did_you_mean(name, names)}; there are {known}", context
                 )
         # click knows this option by the name of its variable
-        context.default_map = {"format_" if name == "format" else name: value for name, value in values.items()}
+        values = {"format_" if name == "format" else name: value for name, value in values.items()}
+        options = {option.name: option for option in context.command.params if isinstance(option, click.Option)}
+        for name, value in values.items():
+            if wrong := _unlike(value, options[name]):
+                raise click.BadParameter(f"{path}: {name.rstrip('_')} = {value!r}: {wrong}", context)
+        context.default_map = values
         return tables
 
     return click.option(
