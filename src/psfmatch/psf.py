@@ -40,6 +40,8 @@ MAX_OFFSET = 2.0
 FLAT, SMALL = 0.9, 15
 """The share of bright pixels at which a stamp is no PSF; pixels along a side within which nobody can tell."""
 LARGEST_STAMP = 4001
+AT_ONCE = 1 << 22
+"""Points of a profile that are integrated together."""
 NARROWEST = 0.1  # px: up to there integrals over pixels are true to 1e-4
 WIDEST = STEEPEST = STRONGEST = 1e6
 
@@ -212,8 +214,13 @@ class AnalyticPSF(PSF):
             stamp /= stamp.sum()
         else:
             node, weight = _pixel_quadrature(self._extent[0])
-            fine = self._density((dx[:, None] + node)[None, None, :, :], (dy[:, None] + node)[:, :, None, None])
-            stamp = np.einsum("yaxb,a,b->yx", fine, weight, weight)
+            rows = max(1, AT_ONCE // (sx * node.size**2))
+            stamp = np.empty((sy, sx))
+            for k in range(0, sy, rows):
+                fine = self._density(
+                    (dx[:, None] + node)[None, None], (dy[k : k + rows, None] + node)[:, :, None, None]
+                )
+                stamp[k : k + rows] = np.einsum("yaxb,a,b->yx", fine, weight, weight)
         return np.broadcast_to(frozen(stamp), (px.size, sy, sx))
 
     def pixels(self, *, dx: ArrayLike, dy: ArrayLike) -> FloatArray:
@@ -258,7 +265,8 @@ def _positive(owner: Any, *names: str) -> None:
 
 
 def _check_width(model: AnalyticPSF) -> None:
-    narrowest, reach = model._extent
+    with np.errstate(over="ignore"):
+        narrowest, reach = model._extent
     if narrowest < NARROWEST:
         raise InputError(f"{model!r} is {narrowest:.2g} px wide; give at least {NARROWEST:g} (widths are in pixels)")
     if reach > WIDEST:
