@@ -25,7 +25,7 @@ ROWS = (
     ("exposure", "stamps", "correlation"),
     ("models",),
     ("psf", "kernel", "wings", "stamp_noise"),
-    ("fields", "moments", "prepare", "nddata", "notebook"),
+    ("fields", "moments", "prepare", "nddata", "wcs", "notebook"),
     ("geometry", "errors", "machine", "provenance"),
 )
 # geometry raises the errors of errors, which imports nothing

@@ -202,7 +202,15 @@ TAN = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": 1e-4, "CD1_2": 0.0, 
 
 
 @pytest.mark.parametrize(
-    "cards", [{"CTYPE2": "DEC--SIN"}, {"CD1_1": 0.0, "CD2_2": 0.0}, {"CD1_2": 1e-4, "CD2_1": 1e-4}]
+    "cards",
+    [
+        {"CTYPE2": "DEC--SIN"},
+        {"CD1_1": 0.0, "CD2_2": 0.0},
+        {"CD1_2": 1e-4, "CD2_1": 1e-4},
+        {"CRVAL1": "12.5"},
+        {"WCSAXES": 65536},
+        {"CPDIS2": "Polynomial"},
+    ],
 )
 def test_broken_wcs_costs_the_wcs_only(tmp_path, cards):
     path = write(tmp_path / "a.fits", ("SCI", PIXELS, TAN | cards))

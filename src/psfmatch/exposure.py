@@ -19,8 +19,6 @@ from psfmatch.geometry import Box, FloatArray, as_reals, frozen, masked_pixels, 
 from psfmatch.models import as_psf
 from psfmatch.nddata import (
     Uncertainty,
-    check_wcs,
-    cut_wcs,
     negatives,
     uncertainty_of,
     unit_name,
@@ -31,6 +29,7 @@ from psfmatch.nddata import (
 from psfmatch.notebook import card, thumbnail
 from psfmatch.provenance import IN_MEMORY, FileState, History
 from psfmatch.psf import PSF, words_of_psf
+from psfmatch.wcs import check_wcs, cut_wcs
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData, NDData

@@ -1,4 +1,4 @@
-"""What astropy keeps differently: ``NDData`` with uncertainties of three kinds, units as objects, and WCS."""
+"""What astropy keeps differently: ``NDData`` with uncertainties of three kinds, and units as objects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     from astropy.nddata import NDData
 
 __all__ = [
-    "Uncertainty", "check_wcs", "cut_wcs", "inverse", "negatives", "uncertainty_of", "unit_name", "unit_of",
-    "variance_factor", "variance_of",
+    "Uncertainty", "inverse", "negatives", "uncertainty_of", "unit_name", "unit_of", "variance_factor", "variance_of",
 ]  # fmt: skip
-
-NARROWEST, CIRCLE = 1e-12, 360.0  # degrees
 
 Uncertainty = Literal["variance", "std", "ivar"]
 
@@ -135,41 +132,6 @@ def variance_factor(variance: object, unit: str | None) -> float:
             f"variance in {own or 'no unit'} does not go with an image in {unit or 'no unit'}: "
             "give the variance in the image's unit squared"
         ) from error
-
-
-def check_wcs(wcs: Any) -> None:
-    """Raise `InputError` unless a WCS has the interface of APE 14 and two axes, and, of FITS, can be inverted."""
-    if not hasattr(wcs, "pixel_to_world_values"):
-        raise InputError(f"wcs of type {type(wcs).__name__}: give one with astropy's interface (APE 14)")
-    from astropy.wcs import WCS
-
-    low = getattr(wcs, "low_level_wcs", wcs)
-    if (low.pixel_n_dim, low.world_n_dim) != (2, 2):
-        axes = f"{low.pixel_n_dim} pixel and {low.world_n_dim} world axes"
-        raise InputError(f"wcs of {axes}: give one of two (of a cube: wcs.celestial)")
-    if not isinstance(low, WCS):
-        return
-    for name in ("crpix", "crval", *(("cd",) if low.wcs.has_cd() else ("cdelt", "pc"))):  # of CDELT beside CD it warns
-        if not np.isfinite(numbers := np.asarray(getattr(low.wcs, name, 0.0))).all():
-            raise InputError(f"wcs with {name.upper()} {numbers.tolist()}: give finite numbers")
-    try:
-        low.wcs.set()
-    except ValueError as error:
-        raise InputError(f"wcs: {str(error).strip().splitlines()[-1]}") from error
-    matrix = low.pixel_scale_matrix
-    if not (np.isfinite(matrix).all() and np.linalg.det(matrix)):
-        raise InputError(f"wcs with the matrix {matrix.tolist()}: give one that can be inverted")
-    widest, *_, narrowest = np.linalg.svd(matrix, compute_uv=False)
-    if low.has_celestial and not (narrowest >= NARROWEST and widest <= CIRCLE):
-        raise InputError(f"wcs with pixels of {narrowest:.3g} x {widest:.3g} degrees: give those of an image")
-
-
-def cut_wcs(wcs: Any, where: tuple[slice, slice]) -> Any:
-    """The WCS of a part of the pixels."""
-    from astropy.wcs import WCS
-    from astropy.wcs.wcsapi import SlicedLowLevelWCS
-
-    return wcs[where] if isinstance(wcs, WCS) else SlicedLowLevelWCS(getattr(wcs, "low_level_wcs", wcs), where)
 
 
 def inverse(weight: FloatArray) -> FloatArray:

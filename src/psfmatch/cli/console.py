@@ -206,8 +206,10 @@ class Console:
     def logged(self) -> Iterator[None]:
         """What the package logs goes to stderr with ``--verbose``, to the file of ``--log-json``, else nowhere.
 
-        How long the steps took is kept in any case (`seconds`).
+        How long the steps took is kept in any case (`seconds`).  Astropy would print on stdout, into what is asked for.
         """
+        from astropy import log as astropys
+
         logger, level = logging.getLogger("psfmatch"), logging.getLogger("psfmatch").level
         handlers: list[logging.Handler] = [self._steps]
         if self.verbose:
@@ -217,9 +219,12 @@ class Console:
         for handler in handlers:
             logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+        astropys_level = astropys.level
+        astropys.setLevel(logging.WARNING)
         try:
             yield
         finally:
+            astropys.setLevel(astropys_level)
             for handler in handlers:
                 logger.removeHandler(handler)
                 handler.close()
@@ -243,9 +248,7 @@ class Console:
                     import traceback
 
                     traceback.print_exc()
-                sentence = _sentence(error)
-                if about and about not in sentence:
-                    sentence = f"{about}: {sentence}"
+                sentence = _named(about, _sentence(error))
                 codes.append(NO_MATCH if isinstance(error, MatchError) else BAD_INPUT)
                 self.errors.append({"type": type(error).__name__, "message": sentence})
                 LOG.error(sentence, extra={"type": type(error).__name__})
@@ -253,7 +256,7 @@ class Console:
             finally:
                 for warning in caught:
                     if issubclass(warning.category, PsfMatchWarning) or self.verbose:
-                        text = f"{about}: {warning.message}" if about else str(warning.message)
+                        text = _named(about, str(warning.message))
                         if text not in self.warnings:
                             self.warnings.append(text)
                             LOG.warning(text, extra={"type": warning.category.__name__})
@@ -335,6 +338,10 @@ class Steps(logging.Handler):
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """What was given as ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in USUAL}
+
+
+def _named(about: str, sentence: str) -> str:
+    return sentence if about in sentence else f"{about}: {sentence}"
 
 
 def _sentence(error: Exception) -> str:

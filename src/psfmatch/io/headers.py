@@ -14,7 +14,7 @@ from astropy.utils.exceptions import AstropyWarning
 from psfmatch.errors import PsfMatchWarning
 from psfmatch.geometry import Box
 from psfmatch.io.fits import quiet
-from psfmatch.nddata import check_wcs
+from psfmatch.wcs import check_wcs, header_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -34,7 +34,9 @@ STRUCTURE = re.compile(
 OWN = re.compile(r"PSFMATCH|OUTCOME|PSFMODEL|Q(RESID|MAXRE|EEERR|NGAIN|NEGFL|KSUM)[MW]")
 WORLD = re.compile(
     r"(WCSAXES|WCSNAME|C(TYPE|UNIT|RVAL|RPIX|DELT|ROTA|RDER|SYER)\d|(CD|PC)\d_\d|P[VS]\d_\d+|RADE(SYS|CSYS)|EQUINOX|"
-    r"L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*|MJDREF[IF]?)[A-Z]?"
+    r"L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*|MJDREF[IF]?|WAT\d_\d{3})[A-Z]?"
+    # of the pixels of a scanned plate
+    r"|AMD[XY]\d+|CNPIX[12]|PPO\d|[XY]PIXELSZ|PLT(RA[HMS]|DEC(SN|[DMS]))"
 )
 MANY = ("COMMENT", "HISTORY")
 
@@ -108,12 +110,9 @@ def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
     """The celestial WCS of an image, or None; a broken one is worth a warning, not the exposure."""
     if "CTYPE1" not in header:
         return None
-    from astropy.wcs import WCS  # slow to load
-
     try:
         with quiet(error=r"(?s).*value was expected"):
-            wcs = WCS(header, fobj=hdus)
-            wcs = wcs.celestial if wcs.naxis != 2 else wcs
+            wcs = header_wcs(header, hdus)
             if wcs.naxis != 2:
                 return None
             _check_usable(wcs, header)

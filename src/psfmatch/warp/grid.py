@@ -11,8 +11,8 @@ import numpy as np
 from psfmatch.errors import InputError
 from psfmatch.exposure import Exposure
 from psfmatch.geometry import Box, FloatArray, no_unit
-from psfmatch.nddata import cut_wcs
 from psfmatch.warp.transform import celestial
+from psfmatch.wcs import cut_wcs, header_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -121,16 +121,14 @@ class Grid:
         InputError
             If the header has no celestial WCS of two axes, or no shape.
         """
-        from astropy.wcs import WCS
-
         sides = [header.get(f"Z{name}", header.get(name)) for name in ("NAXIS2", "NAXIS1")]
         if None in sides:
             raise InputError("the header has no NAXIS1 and NAXIS2, the shape of the grid")
         try:
-            wcs = WCS(header)
+            wcs = header_wcs(header)
         except Exception as error:
             raise InputError(f"the header's WCS cannot be used ({error})") from error
-        return cls(wcs.celestial if wcs.naxis != 2 else wcs, (int(sides[0]), int(sides[1])))
+        return cls(wcs, (int(sides[0]), int(sides[1])))
 
     @property
     def box(self) -> Box:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from psfmatch.errors import InputError
 from psfmatch.geometry import FloatArray, Position, as_positions, frozen, plain_array
-from psfmatch.nddata import check_wcs
+from psfmatch.wcs import check_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs.wcsapi import BaseHighLevelWCS

@@ -1,0 +1,111 @@
+"""What becomes of a header's WCS before wcslib, which trusts every card, sees it."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from psfmatch.errors import InputError, PsfMatchWarning
+from psfmatch.warp import Grid
+from psfmatch.wcs import header_wcs
+
+CARDS = {
+    "NAXIS": "2", "NAXIS1": "90", "NAXIS2": "70", "CTYPE1": "'RA---TAN'", "CTYPE2": "'DEC--TAN'", "CRPIX1": "41.5",
+    "CRPIX2": "7.", "CRVAL1": "210.75", "CRVAL2": "-33.5", "CD1_1": "-7.1E-5", "CD1_2": "3E-6", "CD2_1": "2E-6",
+    "CD2_2": "7.3E-5",
+}  # fmt: skip
+SIP = {"A_ORDER": "2", "B_ORDER": "3", "A_2_0": "1.5E-6", "A_1_1": "-4E-7", "B_0_3": "2E-9"}
+X, Y = np.array([0.0, 89.0, 13.0]), np.array([69.0, 0.0, 44.0])
+
+
+def header(*more, **cards):
+    """As in a file: the text of values, of which astropy makes what it does."""
+    lines = [f"{name:8}= {value}" for name, value in (CARDS | cards).items()]
+    return fits.Header.fromstring("".join(line.ljust(80) for line in [*lines, *more]))
+
+
+def sky(wcs):
+    return np.array(wcs.pixel_to_world_values(X, Y))
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {},
+        SIP | {"CTYPE1": "'RA---TAN-SIP'", "CTYPE2": "'DEC--TAN-SIP'"},
+        {"CTYPE1": "'RA---TPV'", "CTYPE2": "'DEC--TPV'", "PV1_1": "1.002", "PV2_1": "0.998", "PV1_4": "1E-2"},
+        {"CTYPE1": "'GLON-ZEA'", "CTYPE2": "'GLAT-ZEA'", "LONPOLE": "170.", "CUNIT1": "'arcsec'", "CUNIT2": "'arcsec'"},
+        {"WCSAXES": "3", "CTYPE3": "'FREQ'", "CD3_3": "2.", "CRVAL3": "1.4E9", "NAXIS": "3", "NAXIS3": "1"},
+        {"RADESYS": "'FK5'", "EQUINOX": "1975.0", "CD1_1": "-.00007100000000000000123456789"},
+    ],
+)
+def test_a_sound_wcs_is_what_astropy_makes_of_it(cards):
+    """To the last bit."""
+    ours, theirs = header_wcs(header(**cards)), WCS(header(**cards)).celestial
+    np.testing.assert_array_equal(sky(ours), sky(theirs))
+    assert ours.to_header(relax=True).tostring() == theirs.to_header(relax=True).tostring()
+
+
+def test_exponents_of_double_precision_are_read():
+    """FITS 4.0, section 4.2.4; wcslib takes 2.1075D2 for 2.1075."""
+    wcs = header_wcs(header(CRVAL1="2.1075D2", CD1_1="-7.1D-5"))
+    np.testing.assert_array_equal(sky(wcs), sky(header_wcs(header())))
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [
+        ({"CRVAL1": "'210.75'"}, r"CRVAL1 = '210\.75': give a number"),
+        ({"CRPIX2": "T"}, "CRPIX2 = T: give a number"),
+        ({"CD1_1": ""}, "CD1_1 =: give a number"),
+        ({"CRVAL2": "-33.5 deg"}, "CRVAL2: give a number"),
+        ({"CRVAL2": "1E999"}, "CRVAL2 = 1E999: give a number"),
+        ({"WCSAXES": "65536"}, "WCSAXES = 65536: give a number up to 9"),
+        (SIP | {"BP_ORDER": "30000"}, "BP_ORDER= 30000: give a number up to 9"),
+        ({"CPDIS1": "'Polynomial'"}, "CPDIS1 = 'Polynomial': distortions are read from SIP, TPV and lookup tables"),
+    ],
+)
+def test_what_would_be_read_wrong_is_refused(cards, said):
+    """Astropy: a place of 0, a heap that is damaged, hours, and no distortion; each without a word."""
+    with pytest.raises(InputError, match=said):
+        header_wcs(header(**cards))
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"CNPIX1": "0", "CNPIX2": "0"},  # of Kitt Peak's images: wcslib saw a plate whose matrix is singular
+        {"XPIXELSZ": "'     12'"},  # of amateurs' cameras: wcslib died
+        {"AMDX1": "T"},
+        {"WCSAXESB": "65536", "CRVAL1B": "'x'"},
+        {"EQUINOX": "'J2000'", "MJD-OBS": "'x'"},
+    ],
+)
+def test_what_has_no_say_is_not_seen(cards):
+    np.testing.assert_array_equal(sky(header_wcs(header(**cards))), sky(header_wcs(header())))
+
+
+def test_records_of_a_distortion_without_one_are_not_seen():
+    """wcslib wrote beyond its memory."""
+    wcs = header_wcs(header("DQ1     = 'NAXES: 2'", "DQ1     = 'AXIS.99999: 1'", "DP2     = 'TPD.FWD.99999: 1.'"))
+    np.testing.assert_array_equal(sky(wcs), sky(header_wcs(header())))
+
+
+def test_sip_without_its_name_is_applied_and_said():
+    with pytest.warns(PsfMatchWarning, match="header: SIP's polynomials are applied, though CTYPE does not say -SIP"):
+        wcs = header_wcs(header(**SIP))
+    assert list(wcs.wcs.ctype) == ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    named = header_wcs(header(**SIP, CTYPE1="'RA---TAN-SIP'", CTYPE2="'DEC--TAN-SIP'"))
+    np.testing.assert_array_equal(sky(wcs), sky(named))
+
+
+def test_a_scanned_plate_is_placed_approximately_and_it_is_said():
+    plate = {"AMDX1": "67.2", "AMDY1": "67.2", "PLTRAH": "13", "CNPIX1": "7000", "CNPIX2": "8000", "PPO3": "177500."}
+    with pytest.warns(PsfMatchWarning, match="the polynomials of a scanned plate are not read"):
+        wcs = header_wcs(header(**plate))
+    np.testing.assert_array_equal(sky(wcs), sky(header_wcs(header())))
+
+
+def test_a_grid_of_such_a_header_says_so():
+    with pytest.raises(InputError, match=r"the header's WCS cannot be used \(WCSAXES = 65536: give a number up to 9\)"):
+        Grid.from_header({"WCSAXES": 65536, "NAXIS1": 9, "NAXIS2": 7, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"})
