@@ -34,6 +34,26 @@ WORDS = (
     b"-0.5", b"null", b"true", b"[]", b"{}", b'""', b"''", b'"../../x"', b'"/"', b"[[]]", b"none", b"[1, 2]",
     b'"object"', b"'U1000000000'", b"9999-99-99",
 )  # fmt: skip
+WORLD = (
+    ("WCSAXES NAXIS VELREF", "0;1;2;3;4;9;10;99;65535;65536;2147483647;-1"),
+    ("CTYPEi", "'RA---TAN';'DEC--TAN';'RA---TPV';'DEC--TPV';'GLON-ZEA';'GLAT-ZEA';'RA---TNX';'DEC--ZPX';'RA---TAN-SIP';"
+     "'DEC--TAN-SIP';'HPLN-TSC';'HPLT-CSC';'DEC--BON';'RA---BON';'FREQ';'WAVE-TAB';'CUBEFACE';'STOKES';'RA---HPX';''"),
+    ("CRPIXi CRVALi CDELTi CROTAi CDi_j PCi_j CD00i00j PROJPi LONPOLE LATPOLE CPERRi CQERRi AXISCORR",
+     "0.;1.;-1.;90.;180.;1E-5;1D2;1E300;1;2"),
+    ("PVi_0 PVi_1 PVi_2 PVi_3 PVi_10 PVi_39 PVi_59 PVi_60 PVi_99", "0.;1.;-1E-3;1E300;20.;60"),
+    ("PSi_0 PSi_1 PSi_99 CUNITi CNAMEi", "'X';'COORDS';'deg';'Angstrom';'arcsec';'" + 68 * "9" + "'"),
+    ("A_ORDER B_ORDER AP_ORDER BP_ORDER", "1;2;3;9;10;99999"),
+    ("A_i_j B_i_j AP_i_j BP_i_j A_DMAX", "1E-6;-1E300;0"),
+    ("CPDISi CQDISi D2IMDISi", "'Lookup';'TPD';'TPV';'Polynomial'"),
+    ("DPi DQi D2IMi", "'NAXES: 2';'NAXES: 65536';'AXIS.1: 1';'AXIS.2: 2';'AXIS.99999: 1';'EXTVER: 1';'OFFSET.1: 3';"
+     "'TPD.FWD.1: 1.';'TPD.FWD.99999: 1.';'TPD.REV.2: 1.';'AUX.1.COEFF.1: 1.';'DOCORR: 1';'NTERMS: 9999';'NAUX: 9999'"),
+    ("WATi_001 WATi_002 WATj_003",
+     "'wtype=tnx axtype=ra lngcor = \"3. 3. 3. 2. -0.05 0.05';'-0.05 0.05 1e-5 2e-4 3e-5 1e-4 2e-5 1e-6\"';"
+     "'wtype=zpx projp1=1.0 projp3=337.74';'latcor = \"1. 65536. 65536. 2. 0 1 0 1\"'"),
+    ("AMDXi AMDYi CNPIXi PPOi XPIXELSZ YPIXELSZ PLTRAH PLTRAM PLTRAS PLTDECD PLTDECSN PLTSCALE", "0;1.5;'+';'12';T"),
+    ("EQUINOX EPOCH MJD-OBS MJDREF OBSGEO-X RESTFRQ ZSOURCE DATE-OBS RADESYS TIMESYS TIMEUNIT SPECSYS WCSNAME",
+     "2000.;1950;'J2000';'FK5';'2020-13-45T99:99:99';'UTC';'ICRS'"),
+)  # fmt: skip
 
 
 @dataclass
@@ -193,7 +213,17 @@ def _heading(hdus: list[HDU], hdu: HDU, draw: random.Random) -> None:
     hdu.cards.append(_card(key.encode(), value))
 
 
-FITS_CHANGES = (_value, _value, _value, _cards, _numbers, _numbers, _fill, _shape, _hdus, _heading)
+def _world(hdus: list[HDU], hdu: HDU, draw: random.Random) -> None:
+    """Some cards about where the pixels lie: known ones of any axis and version, with fitting values and others."""
+    for _ in range(draw.choice((1, 2, 8))):
+        names, values = draw.choice(WORLD)
+        i, j = draw.choices("1122123459", k=2)
+        name = draw.choice(names.split()).replace("i", i).replace("j", j) + draw.choice(("", "", "", "", "A"))
+        value = draw.choice(values.split(";") if draw.random() < 0.7 else VALUES)
+        hdu.cards.insert(draw.randrange(len(hdu.cards) + 1), _card(name.encode(), value))
+
+
+FITS_CHANGES = (_value, _value, _value, _cards, _numbers, _numbers, _fill, _shape, _hdus, _heading, _world)
 
 
 def fits_file(content: bytes, draw: random.Random) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS, DistortionLookupTable
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -47,6 +48,20 @@ def layers(*names: str, **cards: Any) -> list[fits.ImageHDU]:
     """Images of these names: pixels, then a mask where the name says so, else weights."""
     of = {name: PIXELS if k == 0 else BITS if name in ("MASK", "MSK", "DQ") else WEIGHT for k, name in enumerate(names)}
     return [image(array, name, **(SKY if k == 0 else {}), **cards) for k, (name, array) in enumerate(of.items())]
+
+
+def worlds(folder: Path) -> list[Path]:
+    """World coordinates with the distortions that there are, and axes that are not of the sky."""
+    sip = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 3, "A_2_0": 1e-6, "B_0_3": 1e-9}
+    tpv = {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_1": 1.01, "PV2_1": 0.99, "PV1_4": 1e-2}
+    cube = {"WCSAXES": 3, "CTYPE3": "FREQ", "CRVAL3": 1.4e9, "CD3_3": 2.0}
+    made = [save(folder / f"{k}.fits", image(PIXELS, **(SKY | cards))) for k, cards in enumerate((sip, tpv, cube))]
+    table, dents = WCS(fits.Header(SKY)), rng.normal(0.0, 0.1, (4, 5)).astype("f4")
+    table.cpdis1, table.det2im2 = (DistortionLookupTable(dents, (1, 1), (1, 1), (4, 3)) for _ in range(2))
+    hdus = table.to_fits(relax=True)
+    hdus[0].data = PIXELS
+    hdus.writeto(folder / "tables.fits")
+    return [*made, folder / "tables.fits"]
 
 
 # ---- PSFs

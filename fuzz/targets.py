@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from psfmatch.io import (
     read_quality,
     read_stamp,
 )
+from psfmatch.io.headers import wcs_cards
+from psfmatch.wcs import header_wcs
 
 __all__ = ["TARGETS", "Target"]
 
@@ -155,6 +157,15 @@ def _grid(path: Path) -> Any:
     return grid_of(path, [])
 
 
+def _placed(exposure: Any) -> None:
+    """Of the WCS what is made of one: positions, a part, cards, and a WCS of these again."""
+    looked_at(exposure)
+    if exposure.wcs is not None:
+        part = exposure.cutout(replace(exposure.box, y0=exposure.box.y1 - 1)).wcs
+        for wcs in (exposure.wcs, part, header_wcs(wcs_cards(part))):
+            wcs.pixel_to_world_values([0.0, 5.5], [3.0, -2.0])
+
+
 def _coadd(path: Path) -> Any:
     from psfmatch.report.coadds import read_coadd
 
@@ -239,6 +250,7 @@ TARGETS: Mapping[str, Target] = {
     "matched": Target(Reader(psfmatch.read_matched, repr), seeds.matched),
     "correlation": Target(Reader(read_correlation), seeds.correlation),
     "grid": Target(Reader(_grid, repr), _all_frames),
+    "world": Target(Reader(_frame_by_content, _placed), seeds.worlds),
     "coadd": Target(Reader(_coadd, repr), seeds.coadd),
     "psf-pair": Target(Reader(_pair, repr), seeds.stamps),
     "mask-table": Target(Reader(_mask_table, _translated), seeds.mask_table, "in.toml", "text"),

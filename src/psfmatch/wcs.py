@@ -20,7 +20,7 @@ __all__ = ["check_wcs", "cut_wcs", "header_wcs"]
 
 NARROWEST, CIRCLE = 1e-12, 360.0  # degrees
 CARD = 80
-MOST_AXES = HIGHEST_ORDER = 9  # as every index has one digit; of SIP's polynomials: Shupe et al. 2005, section 2
+MOST_AXES = HIGHEST_ORDER = 9  # an index has one digit, also in SIP: Shupe et al. 2005
 # What says where the pixels lie
 PLACES = re.compile(
     r"WCSAXES|NAXIS|(CRPIX|CRVAL|CDELT|CROTA)[1-9]|(CD|PC)([1-9]_[1-9]|00[1-9]00[1-9])|PV[1-9]_\d{1,2}|PROJP\d"
@@ -38,7 +38,7 @@ NUMBERS = re.compile(
     r"|RESTFREQ|RESTFRQ|RESTWAV|VELREF|VELOSYS|VELANGL|ZSOURCE|RSUN_REF|DSUN_OBS|(CR|HG)L[NT]_OBS"
 )
 TEXTS = re.compile(
-    r"(CTYPE|CUNIT|CNAME)[1-9]|PS[1-9]_\d{1,2}|WCSNAME|RADESYS|RADECSYS|SPECSYS|SSYSOBS|SSYSSRC|DATE-(OBS|BEG|AVG|END)"
+    r"(CTYPE|CUNIT)[1-9]|PS[1-9]_\d{1,2}|WCSNAME|RADESYS|RADECSYS|SPECSYS|SSYSOBS|SSYSSRC|DATE-(OBS|BEG|AVG|END)"
     r"|DATEREF|TIMESYS|TIMEUNIT|TREFPOS|TREFDIR|PLEPHEM|WAT\d_\d{3}"
 )
 ONE_TEXT = re.compile(r"= *'([^']|'')*' *(/.*)?")
@@ -98,11 +98,11 @@ def _world(header: fits.Header) -> fits.Header:
 
 def _line(name: str, value: object, image: str) -> str:
     """A card as wcslib is to see it; nothing, if it is not."""
-    number = _number(value)
+    number, most = _number(value), LIMITS.get(name)
     places = PLACES.fullmatch(name)
-    if places and not (number is not None and number <= LIMITS.get(name, np.inf)):
+    if places and (number is None or (most is not None and number not in range(most + 1))):
         said = " ".join(image.partition("/")[0].split()) or name
-        raise InputError(f"{said}: give a number" + (f" up to {LIMITS[name]}" if name in LIMITS else ""))
+        raise InputError(f"{said}: give a number" if most is None else f"{said}: give an integer from 0 to {most}")
     if places or NUMBERS.fullmatch(name):
         return "" if number is None else f"{name:8}= {number!r:>20}".upper()
     if DISTORTIONS.fullmatch(name) and str(value).lower() != "lookup":
