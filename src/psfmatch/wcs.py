@@ -20,7 +20,7 @@ __all__ = ["check_wcs", "cut_wcs", "header_wcs"]
 
 NARROWEST, CIRCLE = 1e-12, 360.0  # degrees
 CARD = 80
-MOST_AXES = HIGHEST_ORDER = 9  # an index has one digit, also in SIP: Shupe et al. 2005
+MOST_AXES = HIGHEST_ORDER = 9  # every index has one digit
 # What says where the pixels lie
 PLACES = re.compile(
     r"WCSAXES|NAXIS|(CRPIX|CRVAL|CDELT|CROTA)[1-9]|(CD|PC)([1-9]_[1-9]|00[1-9]00[1-9])|PV[1-9]_\d{1,2}|PROJP\d"
@@ -59,7 +59,7 @@ def header_wcs(header: Mapping[str, Any], hdus: fits.HDUList | None = None) -> W
     ------
     InputError
         If a card that places the pixels holds no number (astropy takes the default in its stead), or claims what no
-        image has, or there is a distortion other than SIP, TPV and lookup tables.
+        image has, or there is a distortion other than SIP (Shupe et al. 2005), TPV and lookup tables.
     ValueError, KeyError, MemoryError
         As astropy says it of a WCS that cannot be.
     """
