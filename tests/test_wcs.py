@@ -18,10 +18,14 @@ SIP = {"A_ORDER": "2", "B_ORDER": "3", "A_2_0": "1.5E-6", "A_1_1": "-4E-7", "B_0
 X, Y = np.array([0.0, 89.0, 13.0]), np.array([69.0, 0.0, 44.0])
 
 
-def header(*more, **cards):
+def text_header(cards, *more):
     """As in a file: the text of values, of which astropy makes what it does."""
-    lines = [f"{name:8}= {value}" for name, value in (CARDS | cards).items()]
+    lines = [f"{name:8}= {value}" for name, value in cards.items()]
     return fits.Header.fromstring("".join(line.ljust(80) for line in [*lines, *more]))
+
+
+def header(*more, **cards):
+    return text_header(CARDS | cards, *more)
 
 
 def sky(wcs):
@@ -63,6 +67,9 @@ def test_exponents_of_double_precision_are_read():
         ({"WCSAXES": "65536"}, "WCSAXES = 65536: give an integer from 0 to 9"),
         (SIP | {"BP_ORDER": "30000"}, "BP_ORDER= 30000: give an integer from 0 to 9"),
         (SIP | {"A_ORDER": "1.5"}, "A_ORDER = 1.5: give an integer from 0 to 9"),
+        ({"CTYPE2": "'DEC--TAN'  projection"}, "CTYPE2: give a text"),
+        ({"CUNIT1": "3"}, "CUNIT1 = 3: give a text"),
+        ({"CTYPE1": "'RA---TNX'", "CTYPE2": "'DEC--TNX'"}, "CTYPE1 = 'RA---TNX': such coordinates are not read"),
         ({"CPDIS1": "'Polynomial'"}, "CPDIS1 = 'Polynomial': distortions are read from SIP, TPV and lookup tables"),
     ],
 )
@@ -80,6 +87,8 @@ def test_what_would_be_read_wrong_is_refused(cards, said):
         {"AMDX1": "T"},
         {"WCSAXESB": "65536", "CRVAL1B": "'x'"},
         {"EQUINOX": "'J2000'", "MJD-OBS": "'x'"},
+        {"LONPOLE": "", "CROTA2": "", "CRVAL3": ""},
+        {"WAT1_000": "'wtype=tan'", "WAT2_001": "'wtype=tnx axtype=dec latcor = \"3. -3. 4. 2. 0 1 0 1 0\"'"},
     ],
 )
 def test_what_has_no_say_is_not_seen(cards):
@@ -90,6 +99,39 @@ def test_records_of_a_distortion_without_one_are_not_seen():
     """wcslib wrote beyond its memory."""
     wcs = header_wcs(header("DQ1     = 'NAXES: 2'", "DQ1     = 'AXIS.99999: 1'", "DP2     = 'TPD.FWD.99999: 1.'"))
     np.testing.assert_array_equal(sky(wcs), sky(header_wcs(header())))
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+def test_cards_of_other_forms_are_read():
+    """Of ALMA, Pan-STARRS, texts over two cards; and a keyword behind HIERARCH is another one."""
+    plain = {name: value for name, value in CARDS.items() if not name.startswith("CD")}
+    turned = {"1_1": 0.8, "1_2": 0.6, "2_1": -0.6, "2_2": 0.8}
+
+    def made(**cards):
+        return text_header(plain | {"CDELT1": "-7E-5", "CDELT2": "7E-5"} | cards)
+
+    expected = sky(header_wcs(made(**{f"PC{at}": value for at, value in turned.items()})))
+    padded = {f"PC0{at.replace('_', '_0')}": value for at, value in turned.items()}
+    old = {f"PC00{at.replace('_', '00')}": value for at, value in turned.items()}
+    for cards in (padded, old):
+        np.testing.assert_array_equal(sky(header_wcs(made(**cards))), expected)
+        np.testing.assert_array_equal(sky(WCS(made(**cards))), expected)
+    rest = {name: value for name, value in CARDS.items() if name != "CTYPE1"}
+    long = text_header(rest, "CTYPE1  = 'RA---&'", "CONTINUE  'TAN'", "HIERARCH CRVAL1 = 12.")
+    np.testing.assert_array_equal(sky(header_wcs(long)), sky(header_wcs(header())))
+
+
+def test_a_place_that_is_said_twice_is_said():
+    with pytest.warns(PsfMatchWarning, match=r"CRVAL1 stands there twice; the last is taken, 12\.0"):
+        wcs = header_wcs(header("CRVAL1  = 12."))
+    assert wcs.wcs.crval[0] == 12.0
+
+
+@pytest.mark.filterwarnings("ignore:Removed redundant SIP")
+def test_polynomials_of_scamp_are_preferred_to_those_that_it_was_given():
+    """As astropy does where CTYPE does not say -SIP: files of the Palomar Transient Factory."""
+    cards = header(**SIP, PV1_1="1.002", PV2_1="0.998", PV1_4="1E-2", PV1_5="2E-2")
+    np.testing.assert_array_equal(sky(header_wcs(cards)), sky(WCS(cards)))
 
 
 def test_sip_without_its_name_is_applied_and_said():

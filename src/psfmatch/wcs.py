@@ -19,31 +19,34 @@ if TYPE_CHECKING:
 __all__ = ["check_wcs", "cut_wcs", "header_wcs"]
 
 NARROWEST, CIRCLE = 1e-12, 360.0  # degrees
-CARD = 80
+CARD, LONGEST_TEXT = 80, 67
 MOST_AXES = HIGHEST_ORDER = 9  # every index has one digit
-# What says where the pixels lie
+# What says where the pixels lie: numbers, of which some may be left open, and texts
 PLACES = re.compile(
-    r"WCSAXES|NAXIS|(CRPIX|CRVAL|CDELT|CROTA)[1-9]|(CD|PC)([1-9]_[1-9]|00[1-9]00[1-9])|PV[1-9]_\d{1,2}|PROJP\d"
+    r"WCSAXES|NAXIS|(CRPIX|CRVAL|CDELT|CROTA)[1-9]|(CD|PC)(0?[1-9]_0?[1-9]|00[1-9]00[1-9])|PV0?[1-9]_\d{1,3}|PROJP\d"
     r"|(LON|LAT)POLE|[AB]P?_(ORDER|\d_\d)|(CP|CQ|D2IM)ERR[1-9]|AXISCORR"
 )
+NEEDED = re.compile(r"(CRPIX|CRVAL|CDELT)[12]|(CD|PC)\d.*")
 LIMITS = {"NAXIS": MOST_AXES, "WCSAXES": MOST_AXES} | dict.fromkeys(
     ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), HIGHEST_ORDER
 )
+FRAMES = re.compile(r"(CTYPE|CUNIT)[1-9]|RADESYS|RADECSYS")
+NOT_READ = re.compile(r"CTYPE\d = .*-(TNX|ZPX|TAB)")  # wcslib dies of some numbers, and stops at a coefficient of zero
 DISTORTIONS = re.compile(r"(CP|CQ|D2IM)DIS[1-9]")
 RECORDS = re.compile(r"(DP|D2IM)[1-9]")
-LOOKUP_RECORD = re.compile(r"(NAXES|EXTVER|AXIS\.[12]): *[1-9](\.0*)?")
+LOOKUP_RECORD = re.compile(r"(NAXES: *2|AXIS\.[12]: *[12]|EXTVER: *\d{1,5})(\.0*)?")
 # What else there is, of which a value of another kind is as good as none
 NUMBERS = re.compile(
     r"NAXIS[1-9]|(CRDER|CSYER)[1-9]|EQUINOX|EPOCH|MJD-(OBS|BEG|AVG|END)|MJDREF[IF]?|[BJ]EPOCH|OBSGEO-[XYZLBH]|[AB]P?_DMAX"
     r"|RESTFREQ|RESTFRQ|RESTWAV|VELREF|VELOSYS|VELANGL|ZSOURCE|RSUN_REF|DSUN_OBS|(CR|HG)L[NT]_OBS"
 )
 TEXTS = re.compile(
-    r"(CTYPE|CUNIT)[1-9]|PS[1-9]_\d{1,2}|WCSNAME|RADESYS|RADECSYS|SPECSYS|SSYSOBS|SSYSSRC|DATE-(OBS|BEG|AVG|END)"
-    r"|DATEREF|TIMESYS|TIMEUNIT|TREFPOS|TREFDIR|PLEPHEM|WAT\d_\d{3}"
+    r"WCSNAME|SPECSYS|SSYSOBS|SSYSSRC|DATE-(OBS|BEG|AVG|END)|DATEREF|TIMESYS|TIMEUNIT|TREFPOS|TREFDIR|PLEPHEM"
 )
-ONE_TEXT = re.compile(r"= *'([^']|'')*' *(/.*)?")
-PLATE = ("AMDX1", "AMDY1", "PLTRAH")
+PLATE = ("CTYPE1", "AMDX1", "AMDY1", "PLTRAH")
 TYPES = ("CTYPE1", "CTYPE2")
+SCAMP = re.compile(r"PV[12]_0*([5-9]|\d\d)")
+BROKEN = object()
 
 
 def header_wcs(header: Mapping[str, Any], hdus: fits.HDUList | None = None) -> WCS:
@@ -67,49 +70,70 @@ def header_wcs(header: Mapping[str, Any], hdus: fits.HDUList | None = None) -> W
     from astropy.wcs import WCS
 
     header = header if isinstance(header, fits.Header) else fits.Header(list(header.items()))
-    name = "header" if hdus is None else hdus.filename()
+    world, notes = _world(header)
     if all(key in header for key in PLATE):
-        warnings.warn(
-            f"{name}: the polynomials of a scanned plate are not read, its approximate WCS is", PsfMatchWarning, 3
-        )
-    world = _world(header)
-    if world.get("A_ORDER", 0) > 1 and (plain := [key for key in TYPES if world.get(key, "").endswith("-TAN")]):
-        warnings.warn(f"{name}: SIP's polynomials are applied, though CTYPE does not say -SIP", PsfMatchWarning, 3)
+        notes.append("the polynomials of a scanned plate are not read, its approximate WCS is")
+    # SCAMP of old left the polynomials of the image that it was given beside its own, which astropy prefers.
+    if world.get("A_ORDER", 0) > 1 and not any(map(SCAMP.fullmatch, world)):
+        plain = [key for key in TYPES if world.get(key, "").endswith("-TAN")]
         for key in plain:
             world[key] += "-SIP"
+        notes += ["SIP's polynomials are applied, though CTYPE does not say -SIP"] if plain else []
+    for note in notes:
+        warnings.warn(f"{'header' if hdus is None else hdus.filename()}: {note}", PsfMatchWarning, stacklevel=3)
     wcs = WCS(world, fobj=hdus)
     return wcs.celestial if wcs.naxis != 2 else wcs
 
 
-def _world(header: fits.Header) -> fits.Header:
-    """The cards that wcslib is to see: of others, and of values of another kind, it dies, or reads what is not said."""
+def _world(header: fits.Header) -> tuple[fits.Header, list[str]]:
+    """The cards that wcslib is to see: of others, and of values of another kind, it dies, or reads what is not said.
+
+    And what is odd about them.
+    """
     from astropy.io import fits
 
     lines: dict[str, str] = {}
+    notes = []
     for card in header.cards:
         try:
             name, value, image = card.rawkeyword, card.rawvalue, card.image
         except fits.VerifyError:
-            name, value, image = card.keyword, None, ""
+            name, value, image = card.keyword, BROKEN, ""
+        if image.startswith("HIERARCH"):
+            continue
+        if isinstance(value, fits.card.Undefined):
+            value = None
         if line := _line(name, value, image):
-            lines[card.keyword] = line.ljust(CARD)  # of cards that say the same twice, the last
-    return fits.Header.fromstring("".join(lines.values()))
+            if lines.get(card.keyword, line) != line and PLACES.fullmatch(name):
+                notes.append(f"{name} stands there twice; the last is taken, {value!r}")
+            lines[card.keyword] = line
+    return fits.Header.fromstring("".join(line.ljust(CARD) for line in lines.values())), notes
 
 
 def _line(name: str, value: object, image: str) -> str:
     """A card as wcslib is to see it; nothing, if it is not."""
-    number, most = _number(value), LIMITS.get(name)
-    places = PLACES.fullmatch(name)
-    if places and (number is None or (most is not None and number not in range(most + 1))):
-        said = " ".join(image.partition("/")[0].split()) or name
-        raise InputError(f"{said}: give a number" if most is None else f"{said}: give an integer from 0 to {most}")
-    if places or NUMBERS.fullmatch(name):
+    said = " ".join(image.partition("/")[0].split()) or name
+    if PLACES.fullmatch(name):
+        number, most = _number(value), LIMITS.get(name)
+        if value is None and not NEEDED.fullmatch(name):
+            return ""
+        if number is None or (most is not None and number not in range(most + 1)):
+            raise InputError(f"{said}: give a number" if most is None else f"{said}: give an integer from 0 to {most}")
+        return f"{name:8}= {number!r:>20}".upper()
+    if NUMBERS.fullmatch(name):
+        number = _number(value)
         return "" if number is None else f"{name:8}= {number!r:>20}".upper()
-    if DISTORTIONS.fullmatch(name) and str(value).lower() != "lookup":
-        raise InputError(f"{name} = {value!r}: distortions are read from SIP, TPV and lookup tables")
-    text = TEXTS.fullmatch(name) or DISTORTIONS.fullmatch(name)
-    text = text or (RECORDS.fullmatch(name) and LOOKUP_RECORD.fullmatch(str(value)))
-    return f"{name:8}{image[8:]}" if text and len(image) == CARD and ONE_TEXT.fullmatch(image[8:]) else ""
+    if NOT_READ.match(f"{name} = {value}".upper()):
+        raise InputError(f"{said}: such coordinates are not read; write them as TPV or SIP")
+    if DISTORTIONS.fullmatch(name) and str(value).upper() != "LOOKUP":
+        raise InputError(f"{said}: distortions are read from SIP, TPV and lookup tables")
+    quoted = str(value).replace("'", "''")
+    text = isinstance(value, str) and len(quoted) <= LONGEST_TEXT and quoted.isascii() and quoted.isprintable()
+    if FRAMES.fullmatch(name) and not text and value is not None:
+        raise InputError(f"{said}: give a text")
+    known = any(names.fullmatch(name) for names in (FRAMES, TEXTS, DISTORTIONS))
+    known = known or bool(RECORDS.fullmatch(name) and LOOKUP_RECORD.fullmatch(quoted))
+    return f"{name:8}= '{quoted:8}'" if text and known else ""
 
 
 def _number(value: object) -> int | float | None:
