@@ -107,7 +107,14 @@ def _world(header: fits.Header) -> tuple[fits.Header, list[str]]:
             if lines.get(card.keyword, line) != line and PLACES.fullmatch(name):
                 notes.append(f"{name} stands there twice; the last is taken, {value!r}")
             lines[card.keyword] = line
+    lines = {key: line for key, line in lines.items() if "." not in key or _distortion_of(key) in lines}
     return fits.Header.fromstring("".join(line.ljust(CARD) for line in lines.values())), notes
+
+
+def _distortion_of(record: str) -> str:
+    """CPDIS1 of DP1.NAXES, D2IMDIS2 of D2IM2.EXTVER."""
+    name = record.partition(".")[0]
+    return {"DP": "CPDIS", "D2IM": "D2IMDIS"}[name[:-1]] + name[-1]
 
 
 def _line(name: str, value: object, image: str) -> str:
