@@ -26,6 +26,7 @@ from psfmatch.io import (
     read_quality,
     read_stamp,
 )
+from psfmatch.io.fits import quiet
 from psfmatch.io.headers import wcs_cards
 from psfmatch.wcs import header_wcs
 
@@ -162,7 +163,9 @@ def _placed(exposure: Any) -> None:
     looked_at(exposure)
     if exposure.wcs is not None:
         part = exposure.cutout(replace(exposure.box, y0=exposure.box.y1 - 1)).wcs
-        for wcs in (exposure.wcs, part, header_wcs(wcs_cards(part))):
+        with quiet():  # as files are read
+            again = header_wcs(wcs_cards(part))
+        for wcs in (exposure.wcs, part, again):
             wcs.pixel_to_world_values([0.0, 5.5], [3.0, -2.0])
 
 
