@@ -41,15 +41,15 @@ def term_degrees(order: int, kind: FieldKind = "chebyshev1") -> tuple[tuple[int,
 
 
 def _axis_terms(u: FloatArray, order: int, kind: FieldKind) -> FloatArray:
-    """The ``order + 1`` one-dimensional functions: shape (order + 1, n)."""
+    """The ``order + 1`` one-dimensional functions at u (..., n): shape (..., order + 1, n)."""
     if kind == "chebyshev1":
-        return np.polynomial.chebyshev.chebvander(u, order).T
+        return np.polynomial.chebyshev.chebvander(u, order).swapaxes(-1, -2)
     if kind == "polynomial":
-        return np.polynomial.polynomial.polyvander(u, order).T
+        return np.polynomial.polynomial.polyvander(u, order).swapaxes(-1, -2)
     if kind == "cells":
         cell = np.clip(np.floor(0.5 * (u + 1.0) * (order + 1)), 0, order)
-        return np.asarray(cell == np.arange(order + 1)[:, None], float)
-    return spline_terms(u, order)
+        return np.asarray(cell[..., None, :] == np.arange(order + 1)[:, None], float)
+    return spline_terms(u.ravel(), order).T.reshape(*u.shape, order + 1).swapaxes(-1, -2)
 
 
 def spline_terms(u: FloatArray, order: int) -> FloatArray:
@@ -170,13 +170,13 @@ class Field:
         Parameters
         ----------
         x, y : array
-            Columns (nx,) and rows (ny,).
+            Columns (..., nx) and rows (..., ny).
 
         Returns
         -------
-        array, shape (order + 1, nx)
+        array, shape (..., order + 1, nx)
             Along x.
-        array, shape (order + 1, ny)
+        array, shape (..., order + 1, ny)
             Along y.
         """
         u, v = _scaled(plain_array(x, "x", float), plain_array(y, "y", float), self.box, self.kind)

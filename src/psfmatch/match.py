@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from psfmatch.cells import check_field, check_smooth
 from psfmatch.convolve import Convolver, convolve, convolved
 from psfmatch.errors import InputError, MatchError, PSFError, PsfMatchWarning, check_type
-from psfmatch.exposure import Exposure
+from psfmatch.exposure import Exposure, renewed
 from psfmatch.geometry import Box, FloatArray, no_unit
 from psfmatch.io import read_cells, read_exposure, read_kernel, read_notes, read_psf, read_quality
 from psfmatch.io.files import told
@@ -111,7 +111,7 @@ def match(
     with timed("convolved", "convolve"):
         matched = convolve(exposure, plan.kernel, convolver=convolver)
     history = convolved(plan.exposure.history, convolver)
-    return replace(plan, exposure=matched.replace(psf=plan.exposure.psf, history=history))
+    return replace(plan, exposure=renewed(matched, psf=plan.exposure.psf, history=history))
 
 
 @one_blas_thread()
@@ -171,7 +171,7 @@ def planned_match(
         "match", {"target": words, "solver": options, "kernel_sum": float(kernel_sum)}, files=files
     )
     return replace(
-        plan, exposure=plan.exposure.replace(history=history),
+        plan, exposure=renewed(plan.exposure, history=history),
         solution=replace(plan.solution, statistics={**plan.solution.statistics, **asked}),
     )  # fmt: skip
 
@@ -186,7 +186,7 @@ def _plan(
         quality = measured_quality(solution, science, wanted, exposure.box, kernel_sum, region)
     solution = judged(solution, quality, throw=throw)
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
-    plan = exposure.replace(psf=with_size(wanted, max(science.shape)), mask=mask)
+    plan = renewed(exposure, psf=with_size(wanted, max(science.shape)), mask=mask)
     return Matched(plan, solution.kernel, quality, solution)
 
 
@@ -218,7 +218,7 @@ def _plan_by_regions(
     statistics = {"regions": len(plans), "regions_lost": lost, "worst_region": worst, **solution.statistics}
     mask = exposure.mask.with_planes(("EDGE", "INTRP", "NO_DATA"))
     return Matched(
-        exposure.replace(psf=with_size(wanted, max(science.shape)), mask=mask), kernel,
+        renewed(exposure, psf=with_size(wanted, max(science.shape)), mask=mask), kernel,
         Quality.joined([plan.quality for plan in plans.values()]), replace(solution, statistics=statistics),
         {label: plan.solution for label, plan in plans.items()},
     )  # fmt: skip

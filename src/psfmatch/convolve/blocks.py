@@ -71,17 +71,20 @@ class Axis:
         """First and last + 1 row (or column) of the frame in the output of a block."""
         return k * self.step, min((k + 1) * self.step, self.length)
 
-    def positions(self, k: int) -> FloatArray:
-        """Coordinates in the parent frame of all pixels of the output of a block."""
-        return self.origin + k * self.step + np.arange(self.step, dtype=float)
+    @cached_property
+    def positions(self) -> FloatArray:
+        """Coordinates in the parent frame of all pixels of the output of each block: shape (count, step)."""
+        return self.origin + self.step * np.arange(self.count)[:, None] + np.arange(self.step, dtype=float)
 
-    def read(self, k: int) -> FloatArray:
-        """Coordinates in the parent frame of all pixels that a block reads."""
-        return self.origin + k * self.step - self.kernel // 2 + np.arange(self.side, dtype=float)
+    @cached_property
+    def read(self) -> FloatArray:
+        """Coordinates in the parent frame of all pixels that each block reads: shape (count, side)."""
+        first = self.origin + self.step * np.arange(self.count)[:, None] - self.kernel // 2
+        return first + np.arange(self.side, dtype=float)
 
     def inside(self, k: int) -> NDArray[np.bool_]:
         """Which pixels that a block reads lie in the frame."""
-        index = self.read(k) - self.origin
+        index = self.read[k] - self.origin
         return np.asarray((index >= 0) & (index < self.length))
 
     def frame(self, k: int) -> tuple[int, int]:

@@ -72,8 +72,7 @@ class LocalKernel:
         self.response = response(kernel.stamps(**_nodes(kernel.box))).min() or 1.0
         self.sums = Field(kernel.basis.sum(axis=(1, 2)) @ field.coefficients, field.box, field.kind).table[0]
         self.running = np.pad(kernel.basis.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-        self.at_x = [field.terms_along(x=blocks.x.positions(k), y=[0.0])[0] for k in range(blocks.x.count)]
-        self.at_y = [field.terms_along(x=[0.0], y=blocks.y.positions(k))[1] for k in range(blocks.y.count)]
+        self.at_x, self.at_y = field.terms_along(x=blocks.x.positions, y=blocks.y.positions)
 
     def _terms(self, batch: Batch) -> Terms:
         """The terms that any of the blocks needs."""
@@ -235,9 +234,9 @@ class Terms:
         Of the basis images in K_jm.
     heights : array, shape (n, terms)
         Largest Fourier amplitudes of the K_jm (at most), times the size of the functions.
-    q : array, shape (n, j, ny, 1)
+    q : array, shape (n or 1, j, ny, 1)
         Over the rows of the output.
-    p : array, shape (n, m, 1, sx)
+    p : array, shape (n or 1, m, 1, sx)
         Over the columns that are read; of splines, surfaces over the output.
     """
 

@@ -31,10 +31,9 @@ class PolynomialKernel(LocalKernel):
         images, box = _from_input_column(self.kernel), kernel.box
         moved = MatchingKernel(images, Field(np.eye(len(images)), box)).compressed(SHARE * tolerance)
         self.basis, self.table = moved.basis, moved.weights.table
-        read = [blocks.x.read(k) for k in range(blocks.x.count)]
-        put = [blocks.y.positions(k) for k in range(blocks.y.count)]
-        self.columns = [_axis_terms(p, moved.weights.terms_along(x=_nodes(p, moved), y=[0.0])[0]) for p in read]
-        self.rows = [_axis_terms(p, moved.weights.terms_along(x=[0.0], y=_nodes(p, moved))[1]) for p in put]
+        field = moved.weights
+        at_x, at_y = field.terms_along(x=_nodes(blocks.x.read, field), y=_nodes(blocks.y.positions, field))
+        self.columns, self.rows = _axis_terms(blocks.x.side, at_x), _axis_terms(blocks.y.step, at_y)
         self._known: dict[int, _Row] = {}
         self.own: _OwnTerms | None = None
         if len(images) <= MANY:
@@ -42,8 +41,7 @@ class PolynomialKernel(LocalKernel):
                 [(j, i) for i, j in term_degrees(kernel.weights.order)],
                 images,
                 self._forward(self._array(images)),
-                [moved.weights.terms_along(x=[0.0], y=p)[1] for p in put],
-                [moved.weights.terms_along(x=p, y=[0.0])[0] for p in read],
+                *field.terms_along(x=blocks.x.read, y=blocks.y.positions),
             )
 
     def _summed(self, cut: Any, terms: Terms, precise: NDArray[np.bool_]) -> Any:
@@ -86,15 +84,14 @@ class PolynomialKernel(LocalKernel):
         pairs = list(zip(j.tolist(), m.tolist(), strict=True))
         rows = [table.table[column][:, j, m].T for table, (_, column) in zip(tables, batch, strict=True)]
         weights = np.stack(rows)
-        q = np.stack([self.rows[row].values for row, _ in batch])[:, :, :, None]
-        p = np.stack([self.columns[column].values for _, column in batch])[:, :, None, :]
+        q, p = self.rows.values[None, :, :, None], self.columns.values[None, :, None, :]
         return Terms(pairs, weights, np.abs(weights) @ self._heights, q, p)
 
     def _row(self, row: int) -> _Row:
         """The expansions in all blocks of a row; those of the last few rows are kept."""
         found = self._known.get(row)
         if found is None:
-            table = (self.rows[row].matrix @ self.table)[None] @ np.stack([c.matrix.T for c in self.columns])[:, None]
+            table = (self.rows.matrices[row] @ self.table)[None] @ self.columns.matrices.swapaxes(1, 2)[:, None]
             sizes = np.sqrt((table**2).sum(axis=1))
             flat = sizes.reshape(len(table), -1)
             needed = ~negligible(flat, self.tolerance * flat.max(axis=1, keepdims=True))
@@ -119,15 +116,15 @@ class _OwnTerms:
     pairs : list of (j, m)
     images, spectra : array
         The terms' images, and their transforms in the planes' precision.
-    rows, columns : list of array, shape (m, n)
-        The field's polynomials over the rows that each row of blocks puts, and the columns that each column reads.
+    columns, rows : array, shape (count, m, n)
+        The field's polynomials over the columns that each column of blocks reads, and the rows that each row puts.
     """
 
     pairs: list[tuple[int, int]]
     images: FloatArray
     spectra: Any
-    rows: list[FloatArray]
-    columns: list[FloatArray]
+    columns: FloatArray
+    rows: FloatArray
 
     @cached_property
     def heights(self) -> FloatArray:
@@ -136,43 +133,39 @@ class _OwnTerms:
 
     def terms(self, batch: Batch) -> Terms:
         """These terms in some blocks."""
-        q, p = np.stack([self.rows[row] for row, _ in batch]), np.stack([self.columns[column] for _, column in batch])
+        q, p = self.rows[[row for row, _ in batch]], self.columns[[column for _, column in batch]]
         j, m = np.array(self.pairs).T
         heights = self.heights * np.abs(q).max(axis=2)[:, j] * np.abs(p).max(axis=2)[:, m]
         return Terms(self.pairs, np.zeros((len(batch), len(j), 0)), heights, q[:, :, :, None], p[:, :, None, :])
 
 
 class _AxisTerms(NamedTuple):
-    """The Chebyshev polynomials along one axis of a block.
+    """The Chebyshev polynomials along one axis of the blocks.
 
     Parameters
     ----------
-    matrix : array, shape (m, m)
-        From coefficients of the field's polynomials to those of the block's.
+    matrices : array, shape (count, m, m)
+        From coefficients of the field's polynomials to those of each block's.
     values : array, shape (m, n)
-        The block's polynomials at its pixels.
+        A block's polynomials at its pixels.
     """
 
-    matrix: FloatArray
+    matrices: FloatArray
     values: FloatArray
 
 
-def _axis_terms(positions: FloatArray, at_nodes: FloatArray) -> _AxisTerms:
-    """For the pixels of a block along an axis, and the field's polynomials (m, m) at its nodes."""
-    count = len(at_nodes)
-    middle, half = _span(positions)
-    values = np.polynomial.chebyshev.chebvander((positions - middle) / half, count - 1).T
-    return _AxisTerms(_chebyshev(count)[1] @ at_nodes.T, values)
+def _axis_terms(pixels: int, at_nodes: FloatArray) -> _AxisTerms:
+    """For blocks of so many pixels along an axis, and the field's polynomials (count, m, m) at the nodes of each."""
+    count = at_nodes.shape[-1]
+    offsets = np.arange(pixels) - 0.5 * (pixels - 1)
+    values = np.polynomial.chebyshev.chebvander(offsets / max(offsets[-1], 0.5), count - 1).T
+    return _AxisTerms(_chebyshev(count)[1] @ at_nodes.swapaxes(1, 2), values)
 
 
-def _nodes(positions: FloatArray, kernel: MatchingKernel) -> FloatArray:
-    """As many Gauss-Chebyshev nodes between the ends of a block's axis as the field has polynomials along it."""
-    middle, half = _span(positions)
-    return middle + half * _chebyshev(kernel.weights.order + 1)[0]
-
-
-def _span(positions: FloatArray) -> tuple[float, float]:
-    return float(positions.mean()), max(0.5 * (positions.size - 1), 0.5)
+def _nodes(positions: FloatArray, field: Field) -> FloatArray:
+    """As many Gauss-Chebyshev nodes between the ends of each block's axis as the field has polynomials along it."""
+    middle, half = 0.5 * (positions[:, :1] + positions[:, -1:]), max(0.5 * (positions.shape[1] - 1), 0.5)
+    return np.asarray(middle + half * _chebyshev(field.order + 1)[0])
 
 
 @lru_cache(maxsize=32)
@@ -200,6 +193,6 @@ def _from_input_column(kernel: MatchingKernel) -> FloatArray:
     table = np.linalg.inv(along_y.T) @ weights @ np.linalg.inv(along_x)
     by_term = np.tensordot(table, kernel.basis, axes=(0, 0))  # (j, i, ky, kx)
     columns = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
-    moves = np.stack([one.terms_along(x=x + u, y=y)[0] @ np.linalg.inv(along_x) for u in columns])
+    moves = one.terms_along(x=x + columns[:, None], y=y)[0] @ np.linalg.inv(along_x)
     moved = np.einsum("jiyu,uim->jmyu", by_term, moves)
     return np.stack([moved[j, m] for m, j in term_degrees(order)])

@@ -40,7 +40,7 @@ class SplineKernel(LocalKernel):
         return total
 
     def _terms(self, batch: Batch) -> Terms:
-        places = [(self.blocks.y.positions(row), self.blocks.x.positions(column)) for row, column in batch]
+        places = [(self.blocks.y.positions[row], self.blocks.x.positions[column]) for row, column in batch]
         field = self.kernel.weights
         samples = [field.on_grid(x=_thinned(x), y=_thinned(y)).reshape(field.n, -1) for y, x in places]
         left, values, right = np.linalg.svd(np.stack(samples), full_matrices=False)
