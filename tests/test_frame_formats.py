@@ -11,9 +11,12 @@ from astropy.wcs import WCS
 
 import psf_files
 from psfmatch.errors import FormatError, InputError, PsfMatchWarning
+from psfmatch.exposure import Exposure, Mask
+from psfmatch.geometry import Box
 from psfmatch.io import MaskConvention, exposures_in, frame_formats, read_exposure, read_psf
 from psfmatch.io.exposures import files_of_exposure
 from psfmatch.io.frame_formats import FrameSource
+from psfmatch.psf import GaussianPSF
 
 SHAPE = (23, 17)
 rng = np.random.default_rng(61)
@@ -186,6 +189,23 @@ def test_files_of_ccddata(tmp_path, uncertainty, variance):
     assert exposure.unit == "electron"
     assert exposure.meta["EXPTIME"] == 12.5
     assert exposure.pixel_scale == pytest.approx(0.36)
+
+
+@pytest.mark.parametrize("unit", ["adu", "counts of Joe", None])
+def test_an_exposure_as_ccddata_can_be_written_by_astropy(tmp_path, unit):
+    mask = Mask(np.where(PIXELS > 110, 4, 0), {"BAD": 0, "STREAK": 2})
+    given = Exposure(
+        PIXELS, variance=WEIGHT, mask=mask, unit=unit, box=Box.from_shape(SHAPE, y0=-3, x0=7), meta={"EXPTIME": 12.5},
+        psf=GaussianPSF(fwhm=3.0, ellipticity=0.2),
+    )  # fmt: skip
+    path = tmp_path / "ccd.fits"
+    given.to_ccddata().write(path)
+    again = read_exposure(path)
+    np.testing.assert_array_equal(again.image, PIXELS)
+    np.testing.assert_array_equal(again.variance, WEIGHT)
+    np.testing.assert_array_equal(again.mask.any_of("BAD"), PIXELS > 110)
+    assert (again.box, again.unit, again.meta) == (given.box, unit, {"EXPTIME": 12.5})
+    assert again.psf.shape == given.psf.shape
 
 
 # ---- HST and Roman

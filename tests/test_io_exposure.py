@@ -222,6 +222,31 @@ def test_broken_wcs_costs_the_wcs_only(tmp_path, cards):
         read_exposure(path, psf="gaussian:fwhm=1arcsec")
 
 
+def test_an_inherited_wcs_is_read(tmp_path):
+    """FITS 4.0, section 4.4.2.6; astropy's WCS does not see it."""
+    frame = {"RADESYS": "FK5", "EQUINOX": 1950.0}
+    own = {**TAN, "CRVAL1": 12.5, "CRVAL2": -31.0}
+    for primary, extension in (({**own, **frame}, {}), (frame, own)):
+        path = tmp_path / f"{len(primary)}.fits"
+        empty = fits.PrimaryHDU(header=fits.Header(primary))
+        fits.HDUList([empty, fits.ImageHDU(PIXELS, fits.Header({"INHERIT": True, **extension}))]).writeto(path)
+        exposure = read_exposure(path)
+        assert (exposure.wcs.wcs.radesys, exposure.wcs.wcs.equinox) == ("FK5", 1950.0)
+        assert exposure.wcs.wcs.crval.tolist() == [12.5, -31.0]
+        assert not {"RADESYS", "EQUINOX", "CRVAL1"} & exposure.meta.keys()
+
+
+@pytest.mark.parametrize("form", ["PC1_{}", "PC01_0{}", "PC00100{}", "CD1_{}", "PV1_0{}", "PROJP{}"])
+def test_cards_of_the_wcs_are_not_in_the_meta_data(tmp_path, form):
+    """Beside the WCS that another frame is given, they would turn it."""
+    card = form.format(1)
+    cards = {key: value for key, value in TAN.items() if not key.startswith("CD")} if "PC" in form else TAN
+    exposure = read_exposure(write(tmp_path / "a.fits", ("SCI", PIXELS, {**cards, card: 1e-4, "FILTER": "r"})))
+    assert exposure.wcs is not None
+    assert exposure.meta["FILTER"] == "r"
+    assert card not in exposure.meta
+
+
 def test_psf_given_as_model(tmp_path):
     psf = GaussianPSF(fwhm=3.0)
     assert read_exposure(write(tmp_path / "a.fits", ("", PIXELS, {})), psf=psf).psf is psf

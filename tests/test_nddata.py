@@ -133,6 +133,8 @@ def test_masks_of_every_kind():
         np.testing.assert_array_equal(got.any_of("BAD"), bad)
     got = Exposure.from_nddata(NDData(IMAGE, mask=np.full(SHAPE, 4), meta={"mask_planes": {"GHOST": 2}})).mask
     assert got.any_of("GHOST").all()
+    with pytest.raises(InputError, match="MASKPLAN 'GHOST': give names and bits"):
+        Exposure.from_nddata(NDData(IMAGE, mask=np.full(SHAPE, 4), meta={"MASKPLAN": "GHOST"}))
 
 
 def test_a_stamp_is_a_psf():

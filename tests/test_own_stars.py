@@ -80,6 +80,33 @@ def test_constant_psf_without_variance_or_mask():
     assert made.psf.image.sum() == pytest.approx(truth.stamps(x=0, y=0, shape=(35, 35))[0].sum(), abs=0.005)
 
 
+def test_wings_that_no_moffat_profile_has():
+    """A Gaussian on a tenth of the flux in broad wings: far out 4.5 times what the Moffat profile of its core has."""
+    rng = np.random.default_rng(1)
+    core, wings = psfmatch.GaussianPSF(fwhm=3.0), psfmatch.MoffatPSF(fwhm=6.0, beta=3.0)
+
+    def pixels(dx, dy):
+        return 0.9 * core.pixels(dx=dx.ravel(), dy=dy.ravel()) + 0.1 * wings.pixels(dx=dx.ravel(), dy=dy.ravel())
+
+    image = np.zeros((330, 460))
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    for y in np.arange(40, 300, 62.0):
+        for x in np.arange(40, 440, 70.0):
+            y0, x0 = int(y) - 30, int(x) - 30
+            near = np.s_[max(y0, 0) : y0 + 61, max(x0, 0) : x0 + 61]
+            dx, dy = columns[near] - x - rng.uniform(-0.5, 0.5), rows[near] - y - rng.uniform(-0.5, 0.5)
+            image[near] += 10 ** rng.uniform(4.0, 5.6) * pixels(dx, dy).reshape(dx.shape)
+    variance = 100.0 + image
+    made = psfmatch.psf_from_stars(psfmatch.Exposure(rng.normal(image, np.sqrt(variance)), variance=variance))
+    dy, dx = np.mgrid[-20:21, -20:21].astype(float)
+    truth = pixels(dx, dy).reshape(dx.shape)
+    found = made.psf.stamps(x=230, y=165, shape=truth.shape)[0]
+    assert fwhm(found) == pytest.approx(fwhm(truth), rel=0.005)
+    ring = np.rint(np.hypot(dx, dy)).astype(int).ravel()
+    assert np.abs(np.cumsum(np.bincount(ring, (found - truth).ravel()))[:15]).max() < 0.01
+    assert made.problems == ()
+
+
 def test_poor_models_are_called_poor():
     exposure, _, _ = star_field(
         stars=4, shape=(200, 260), drift=0.0, galaxies=0, faint=5, cosmic_rays=0, seed=9, fwhm=1.5
@@ -95,6 +122,7 @@ def test_poor_models_are_called_poor():
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
+        ({"chi2": 26.5}, r"does not fit its own stars \(chi2 26\.5\)"),
         ({"model_error": 0.05}, "its stars differ from one another by 5%"),
         ({"split": HalfSplit(-0.03, 0.004, 0.01, 0.01)}, r"halves .* disagree on the FWHM by -3.0% ± 0.4%"),
         ({"split": HalfSplit(0.0, 0.001, 0.01, 0.03)}, "halves .* disagree on the encircled energy by 3.0%"),

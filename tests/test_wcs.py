@@ -6,8 +6,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from psfmatch.errors import InputError, PsfMatchWarning
+from psfmatch.geometry import Box
 from psfmatch.warp import Grid
-from psfmatch.wcs import header_wcs
+from psfmatch.wcs import cut_wcs, header_wcs
 
 CARDS = {
     "NAXIS": "2", "NAXIS1": "90", "NAXIS2": "70", "CTYPE1": "'RA---TAN'", "CTYPE2": "'DEC--TAN'", "CRPIX1": "41.5",
@@ -88,6 +89,8 @@ def test_what_would_be_read_wrong_is_refused(cards, said):
         {"WCSAXESB": "65536", "CRVAL1B": "'x'"},
         {"EQUINOX": "'J2000'", "MJD-OBS": "'x'"},
         {"LONPOLE": "", "CROTA2": "", "CRVAL3": ""},
+        {"CPDIS1": "'       '"},
+        {"CTYPE3": "'WAVE-TAB'", "CUNIT3": "12", "CD3_3": "1.", "NAXIS": "3", "NAXIS3": "1"},  # of no image
         {"WAT1_000": "'wtype=tan'", "WAT2_001": "'wtype=tnx axtype=dec latcor = \"3. -3. 4. 2. 0 1 0 1 0\"'"},
     ],
 )
@@ -142,6 +145,18 @@ def test_sip_without_its_name_is_applied_and_said():
     np.testing.assert_array_equal(sky(wcs), sky(named))
 
 
+def test_sip_is_read_where_there_is_a_third_axis():
+    """Astropy refuses it."""
+    named = {**SIP, "CTYPE1": "'RA---TAN-SIP'", "CTYPE2": "'DEC--TAN-SIP'"}
+    wcs = header_wcs(header(**named, NAXIS="3", NAXIS3="1"))
+    np.testing.assert_array_equal(sky(wcs), sky(header_wcs(header(**named))))
+
+
+def test_mars_is_named():
+    wcs = header_wcs(header(CTYPE1="'MALN-CAR'", CTYPE2="'MALT-CAR'", A_RADIUS="3396190.", C_RADIUS="3376200."))
+    assert (wcs.wcs.aux.a_radius, wcs.wcs.aux.c_radius) == (3396190.0, 3376200.0)
+
+
 def test_a_scanned_plate_is_placed_approximately_and_it_is_said():
     plate = {"AMDX1": "67.2", "AMDY1": "67.2", "PLTRAH": "13", "CNPIX1": "7000", "CNPIX2": "8000", "PPO3": "177500."}
     with pytest.warns(PsfMatchWarning, match="the polynomials of a scanned plate are not read"):
@@ -152,3 +167,26 @@ def test_a_scanned_plate_is_placed_approximately_and_it_is_said():
 def test_a_grid_of_such_a_header_says_so():
     with pytest.raises(InputError, match=r"the header's WCS cannot be used \(WCSAXES = 65536: give an integer"):
         Grid.from_header({"WCSAXES": 65536, "NAXIS1": 9, "NAXIS2": 7, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"})
+    radio = {"CTYPE1": "'STOKES'", "CTYPE3": "'RA---SIN'", "CTYPE4": "'DEC--SIN'", "CD3_3": "-1E-4", "CD4_4": "1E-4"}
+    with pytest.raises(InputError, match="first axes are STOKES and FREQ; give one with the sky on them"):
+        Grid.from_header(header(**radio, CTYPE2="'FREQ'", NAXIS="4", NAXIS3="9", NAXIS4="7"))
+
+
+@pytest.mark.parametrize("sides", [None, (30, 25), (90, 70), (4, 90)])
+def test_a_part_lies_where_it_lay_whatever_the_wcs_takes_for_the_image(sides):
+    """Astropy cuts slices to the shape that the WCS came with: of a compressed image's table, or of another image."""
+    wcs = header_wcs(header(**SIP, CTYPE1="'RA---TAN-SIP'", CTYPE2="'DEC--TAN-SIP'"))
+    expected = sky(wcs)
+    wcs.pixel_shape = sides
+    part = cut_wcs(wcs, (slice(41, 69), slice(52, 88)))
+    np.testing.assert_allclose(part.pixel_to_world_values(X - 52, Y - 41), expected, rtol=0, atol=1e-12)
+    assert (part.array_shape, wcs.pixel_shape) == ((28, 36), sides)
+
+
+def test_a_grid_of_a_compressed_image_is_of_its_pixels():
+    table = header(NAXIS1="8", ZNAXIS="2", ZNAXIS1="90", ZNAXIS2="70")
+    grid = Grid.from_header(table)
+    assert (grid.shape, grid.wcs.array_shape) == ((70, 90), (70, 90))
+    box = Box(y0=30, x0=50, y1=60, x1=85)
+    moved = grid.cutout(box).wcs.pixel_to_world_values(X - 50, Y - 30)
+    np.testing.assert_allclose(moved, sky(header_wcs(header())), rtol=0, atol=1e-12)

@@ -20,6 +20,8 @@ from psfmatch.models import as_psf
 from psfmatch.nddata import (
     Uncertainty,
     negatives,
+    planes_of_text,
+    text_of_planes,
     uncertainty_of,
     unit_name,
     unit_of,
@@ -297,8 +299,8 @@ class Exposure:
         """From astropy ``NDData`` or ``CCDData``, whatever kind of uncertainty it has.
 
         A boolean mask becomes the plane BAD; one of integers, or ``CCDData.flags`` where given, becomes the mask
-        planes, named as ``meta["mask_planes"]`` says.  ``data.psf``, a model or a two-dimensional stamp, becomes the
-        PSF unless ``psf`` is given.
+        planes, named as ``meta["mask_planes"]``, a mapping, or the card MASKPLAN says.  ``data.psf``, a model or a
+        two-dimensional stamp, becomes the PSF unless ``psf`` is given.
 
         Raises
         ------
@@ -306,8 +308,9 @@ class Exposure:
             If the data are no image, or the uncertainty is of no known kind or of another unit.
         """
         meta = dict(data.meta)
-        planes = meta.pop("mask_planes", MASK_PLANES)
-        name, text = meta.pop("unit_name", None), str(data.unit or "")
+        named = planes_of_text(meta.pop("MASKPLAN", ""))
+        planes = meta.pop("mask_planes", named or MASK_PLANES)
+        name, text = meta.pop("UNITNAME", None), str(data.unit or "")
         unit = name if name and text == str(unit_of(name)) else text or None
         flags = getattr(data, "flags", None)
         mask = None
@@ -316,20 +319,21 @@ class Exposure:
             array = np.broadcast_to(array, np.shape(data.data))
             mask = Mask.from_bool(array) if array.dtype.kind == "b" else Mask(array, planes)
         psf = getattr(data, "psf", None) if psf is None else psf
-        origin = meta.pop("box_origin", None)
-        if box is None and origin is not None:
-            box = Box.from_shape(np.shape(data.data), y0=origin[0], x0=origin[1])
+        y0, x0 = (meta.pop(name, 0) for name in ("BOXY0", "BOXX0"))
+        if box is None:
+            box = Box.from_shape(np.shape(data.data), y0=y0, x0=x0)
         return cls(
             image=np.asarray(data.data), variance=variance_of(data), mask=mask, box=box, psf=psf,  # type: ignore[arg-type]
             wcs=getattr(data.wcs, "low_level_wcs", data.wcs), unit=unit, meta=meta,
         )  # fmt: skip
 
     def to_ccddata(self, *, uncertainty: Uncertainty = "variance") -> CCDData:
-        """As ``CCDData``: all planes in ``flags`` (names in ``meta["mask_planes"]``), ``mask`` where any is set.
+        """As ``CCDData``: all planes in ``flags``, ``mask`` where any is set.
 
-        The PSF, where there is one, is realised at the centre.  The origin of the box goes to ``meta["box_origin"]``.
-        An exposure without a unit, or of one that astropy does not know, becomes dimensionless, since ``CCDData`` must
-        have a unit; its name goes to ``meta["unit_name"]``.
+        The PSF, where there is one, is realised at the centre.  What ``CCDData`` has no place for goes to its ``meta``
+        as cards that its ``write`` takes: MASKPLAN, the planes' names and bits (``BAD=0 SAT=1``), BOXX0 and BOXY0, the
+        origin of the box, and UNITNAME, the unit where astropy does not know it: ``CCDData`` is dimensionless then, as
+        it is without a unit.
 
         Parameters
         ----------
@@ -343,6 +347,7 @@ class Exposure:
             with suppress(PSFError):
                 stamp = np.array(self.psf.stamps(x=self.box.center.x, y=self.box.center.y)[0])
         parts = self._nddata_parts(uncertainty)
+        parts["meta"]["MASKPLAN"] = text_of_planes(self.mask.planes)
         data = CCDData(**parts, unit=unit_of(self.unit), mask=self.mask.array != 0, psf=stamp)
         data.flags = _copy(self.mask.array)
         return data
@@ -360,13 +365,15 @@ class Exposure:
         from astropy.nddata import NDData
 
         unit = None if self.unit is None else unit_of(self.unit)
-        return NDData(**self._nddata_parts(uncertainty), unit=unit, mask=_copy(self.mask.array), psf=self.psf)
+        parts = self._nddata_parts(uncertainty)
+        parts["meta"]["mask_planes"] = dict(self.mask.planes)
+        return NDData(**parts, unit=unit, mask=_copy(self.mask.array), psf=self.psf)
 
     def _nddata_parts(self, uncertainty: Uncertainty) -> dict[str, Any]:
         variance = None if self.variance is None else _copy(self.variance)
-        meta = {**self.meta, "mask_planes": dict(self.mask.planes), "box_origin": (self.box.y0, self.box.x0)}
+        meta = {**self.meta, "BOXX0": self.box.x0, "BOXY0": self.box.y0}
         if self.unit and str(unit_of(self.unit)) != self.unit:
-            meta["unit_name"] = self.unit
+            meta["UNITNAME"] = self.unit
         return {
             "data": _copy(self.image),
             "uncertainty": uncertainty_of(variance, uncertainty),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from astropy.nddata import NDData
 
 __all__ = [
-    "Uncertainty", "inverse", "negatives", "uncertainty_of", "unit_name", "unit_of", "variance_factor", "variance_of",
+    "Uncertainty", "inverse", "negatives", "planes_of_text", "text_of_planes", "uncertainty_of", "unit_name", "unit_of",
+    "variance_factor", "variance_of",
 ]  # fmt: skip
 
 Uncertainty = Literal["variance", "std", "ivar"]
@@ -74,6 +76,25 @@ def uncertainty_of(variance: FloatArray | None, kind: Uncertainty) -> Any:
         return VarianceUncertainty(variance)
     with np.errstate(divide="ignore"):
         return StdDevUncertainty(np.sqrt(variance)) if kind == "std" else InverseVariance(1.0 / variance)
+
+
+def text_of_planes(planes: Mapping[str, int]) -> str:
+    """Mask planes as a text that a card holds: ``BAD=0 SAT=1``."""
+    return " ".join(f"{name}={bit}" for name, bit in planes.items())
+
+
+def planes_of_text(text: str) -> dict[str, int]:
+    """And back.
+
+    Raises
+    ------
+    InputError
+        If it is no such text.
+    """
+    words = [word.partition("=") for word in str(text).split()]
+    if not all(bit.isdecimal() for _, _, bit in words):
+        raise InputError(f"MASKPLAN {text!r}: give names and bits, such as 'BAD=0 SAT=1'")
+    return {name: int(bit) for name, _, bit in words}
 
 
 def unit_of(text: str | None) -> Any:

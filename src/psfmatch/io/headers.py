@@ -33,11 +33,12 @@ STRUCTURE = re.compile(
 )
 OWN = re.compile(r"PSFMATCH|OUTCOME|PSFMODEL|Q(RESID|MAXRE|EEERR|NGAIN|NEGFL|KSUM)[MW]")
 WORLD = re.compile(
-    r"(WCSAXES|WCSNAME|C(TYPE|UNIT|RVAL|RPIX|DELT|ROTA|RDER|SYER)\d|(CD|PC)\d_\d|P[VS]\d_\d+|RADE(SYS|CSYS)|EQUINOX|"
-    r"L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*|MJDREF[IF]?|WAT\d_\d{3})[A-Z]?"
+    r"(WCSAXES|WCSNAME|C(TYPE|UNIT|RVAL|RPIX|DELT|ROTA|RDER|SYER)\d|(CD|PC)(0?\d_0?\d|00\d00\d)|P[VS]0?\d_\d+|PROJP\d"
+    r"|RADE(SYS|CSYS)|EQUINOX|L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*|AXISCORR|MJDREF[IF]?|WAT\d_\d{3})[A-Z]?"
     # of the pixels of a scanned plate
     r"|AMD[XY]\d+|CNPIX[12]|PPO\d|[XY]PIXELSZ|PLT(RA[HMS]|DEC(SN|[DMS]))"
 )
+FRAME = re.compile(r"RADE(SYS|CSYS)|EQUINOX")
 MANY = ("COMMENT", "HISTORY")
 
 
@@ -108,9 +109,10 @@ def unit_of(header: fits.Header) -> str | None:
 
 def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
     """The celestial WCS of an image, or None; a broken one is worth a warning, not the exposure."""
-    if "CTYPE1" not in header:
-        return None
     try:
+        header = _inherited(header, hdus[0].header)
+        if "CTYPE1" not in header:
+            return None
         with quiet(error=r"(?s).*value was expected"):
             wcs = header_wcs(header, hdus)
             if wcs.naxis != 2:
@@ -123,6 +125,16 @@ def wcs_of(header: fits.Header, hdus: fits.HDUList) -> WCS | None:
         )
         return None
     return wcs
+
+
+def _inherited(header: fits.Header, primary: fits.Header) -> fits.Header:
+    """With the WCS of an empty primary, or its frame, where it has none and ``INHERIT`` (FITS 4.0, section 4.4.2.6)."""
+    if header.get("INHERIT") is not True or primary.get("NAXIS") != 0:
+        return header
+    wanted = FRAME if "CTYPE1" in header else WORLD
+    if any(wanted.fullmatch(key) for key in header):
+        return header
+    return fits.Header([*header.cards, *(card for card in primary.cards if wanted.fullmatch(card.keyword))])
 
 
 def _check_usable(wcs: WCS, header: fits.Header) -> None:

@@ -33,6 +33,9 @@ TABLE = 2
 """Points per knot of the tables in which splines are looked up."""
 CORE, NODES = 2.0, 3
 """Radius in units of the FWHM within which so many nodes a side are used for a pixel; two outside."""
+CORE_RADIUS, CORE_POINTS, GAUGE = 0.75, 15, 1e-3
+"""Radius of the core in units of the FWHM, points across it, and to what its flux is kept: else the amplitude of the
+model, which the stars' fluxes leave open, would be what asks least of radial functions and splines, even none."""
 BETAS = 1.3, 15.0
 START_ERROR, LEAST_ERROR, LARGEST_ERROR = 0.03, 0.005, 0.1
 CLIP = 5.0
@@ -52,6 +55,8 @@ class ContinuousPSF:
         Of the splines' knots; and the radius of their realm, in pixels.  Zero: there are none.
     radial, splines : array
         Coefficients of the radial functions and of the splines.
+    amplitude : float
+        Of the Moffat profile: so that the flux of the core stays what it is without radial functions and splines.
     """
 
     shape: Field
@@ -60,6 +65,7 @@ class ContinuousPSF:
     reach: float
     radial: FloatArray
     splines: FloatArray
+    amplitude: float = 1.0
 
     @classmethod
     def start(cls, width: float, box: Box) -> ContinuousPSF:
@@ -75,12 +81,12 @@ class ContinuousPSF:
         out = replace(
             self, shape=Field(new, self.shape.box), spacing=max(FINEST, self.width / KNOTS), reach=REACH * self.width
         )
-        return replace(out, radial=np.zeros(RADIAL), splines=np.zeros(out._centers[0].size))
+        return replace(out, radial=np.zeros(RADIAL), splines=np.zeros(out._centers[0].size), amplitude=1.0)
 
     def smooth(self) -> ContinuousPSF:
         """The Moffat profile alone, constant over the field."""
         shape = Field(self.shape.coefficients[:, :1], self.shape.box)
-        return replace(self, shape=shape, spacing=0.0, reach=0.0, radial=np.zeros(0), splines=np.zeros(0))
+        return replace(self.start(1.0, shape.box), shape=shape, beta=self.beta)
 
     @property
     def width(self) -> float:
@@ -93,7 +99,7 @@ class ContinuousPSF:
         parameters = self.shape.at(x=x, y=y)[:, 0]
 
         def pixels(dx: FloatArray, dy: FloatArray) -> FloatArray:
-            values = _moffat(dx, dy, parameters, self.beta)
+            values = self.amplitude * _moffat(dx, dy, parameters, self.beta)
             return values + self._rest(dx, dy) if self.splines.size else values
 
         return pixels
@@ -119,8 +125,8 @@ class ContinuousPSF:
         return self._table(values, self.reach, self.spacing / TABLE)
 
     def excess(self, dx: FloatArray, dy: FloatArray) -> float:
-        """What they add to the unit flux of the Moffat profile, in these pixels."""
-        return float(self._rest(dx, dy).sum()) if self.splines.size else 0.0
+        """What the flux is more than one, by what they add in these pixels."""
+        return self.amplitude - 1.0 + (float(self._rest(dx, dy).sum()) if self.splines.size else 0.0)
 
     def moffat_columns(self, dx: FloatArray, dy: FloatArray, x: float, y: float) -> FloatArray:
         """Derivatives of the Moffat profile by ln FWHM, the shears and ln(beta - 1): shape (n, 4)."""
@@ -128,7 +134,7 @@ class ContinuousPSF:
         here = _moffat(dx, dy, p, self.beta)
         steps = [_moffat(dx, dy, p + SMALL * unit, self.beta) for unit in np.eye(3)]
         steps.append(_moffat(dx, dy, p, 1.0 + (self.beta - 1.0) * np.exp(SMALL)))
-        return np.stack([(step - here) / SMALL for step in steps], axis=1)
+        return self.amplitude * np.stack([(step - here) / SMALL for step in steps], axis=1)
 
     def radial_columns(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """The round Moffat profile times splines in the logarithm of the radius: shape (n, RADIAL)."""
@@ -158,6 +164,15 @@ class ContinuousPSF:
                 values.append(_bell(at[0, use] - i[use]) * _bell(at[1, use] - j[use]))
         entries = np.concatenate(values), (np.concatenate(pixels), np.concatenate(which))
         return sparse.csr_array(entries, shape=(dx.size, x.size))
+
+    def core_columns(self) -> FloatArray:
+        """The flux of Moffat profile, radial functions and splines in the core, in units of that of the first."""
+        unit = np.linspace(-1.0, 1.0, CORE_POINTS)
+        grid = np.stack([g.ravel() for g in np.meshgrid(unit, unit)])
+        dx, dy = CORE_RADIUS * self.width * grid[:, np.hypot(*grid) <= 1.0]
+        moffat = self._round(np.hypot(dx, dy)).sum(keepdims=True)
+        parts = self.radial_columns(dx, dy).sum(axis=0), self.spline_columns(dx, dy).sum(axis=0)
+        return np.asarray(np.concatenate([moffat, *parts]) / moffat)
 
     @property
     def spline_deviations(self) -> FloatArray:
@@ -233,7 +248,8 @@ class _System:
 
     @classmethod
     def of(cls, model: ContinuousPSF) -> _System:
-        d, k = model.shape.coefficients.size + 1 + model.radial.size, model.splines.size
+        d, k = model.shape.coefficients.size + 1, model.splines.size
+        d += 1 + model.radial.size if k else 0
         return cls(model, np.zeros((d, d)), np.zeros((d, k)), np.zeros((k, k)), np.zeros(d), np.zeros(k))
 
     def add(
@@ -253,7 +269,7 @@ class _System:
         flux, background, ax, ay = linalg.lstsq(scaled, np.append(star.data * weight, 0.0))[0]
         step = np.clip(np.array([ax, ay]) / flux, -0.5, 0.5) if flux > 0 else np.zeros(2)
         residual = star.data - flux * own[:, 0] - background
-        core = np.hypot(dx, dy) < 0.75 * model.width
+        core = np.hypot(dx, dy) < CORE_RADIUS * model.width
         scale = np.maximum(flux * own[core, 0], 1e-300)
         left = (residual - own[:, 2:] @ np.array([ax, ay]))[core] / scale, np.sqrt(star.variance[core]) / scale
         weight = np.where(np.abs(residual) * weight > CLIP, 0.0, weight)
@@ -261,16 +277,18 @@ class _System:
         terms = terms_at(np.array([x]), np.array([y]), order=model.shape.order, box=model.shape.box, kind="chebyshev1")
         derivatives = model.moffat_columns(dx, dy, x, y)
         columns = [np.repeat(derivatives[:, :3], terms.size, axis=1) * np.tile(terms[:, 0], 3), derivatives[:, 3:]]
-        if model.radial.size:
-            columns.append(model.radial_columns(dx, dy))
+        if model.splines.size:
+            moffat = _moffat(dx, dy, model.shape.at(x=x, y=y)[:, 0], model.beta)
+            columns += [moffat[:, None], model.radial_columns(dx, dy)]
         dense = flux * weight[:, None] * np.concatenate(columns, axis=1)
         shared = q.T @ dense
         self.dense += dense.T @ dense - shared.T @ shared
         target = (star.data - flux * own[:, 0]) * weight
-        if model.radial.size:
+        if model.splines.size:
             some = sparse.diags_array(flux * weight) @ model.spline_columns(dx, dy)
-            # What the present splines and radial functions give stays in the data: they are solved for anew.
-            target = target + some @ model.splines + dense[:, -model.radial.size :] @ model.radial
+            # What the present amplitude, radial functions and splines give stays in the data: they are solved for anew.
+            present = np.append(model.amplitude, model.radial)
+            target = target + some @ model.splines + dense[:, -present.size :] @ present
             own_share = (some.T @ q).T
             self.cross += (some.T @ dense).T - shared.T @ own_share
             self.splines += (some.T @ some).toarray() - own_share.T @ own_share
@@ -290,11 +308,15 @@ class _System:
         held = 1e-6 if not model.splines.size else 1e12
         prior[:n], side[:n] = np.where(varying > 0, varying, held), -varying * shape.ravel()
         prior[n], side[n] = max(held, 1.0), -np.log((model.beta - 1.0) / 2.0) if not model.splines.size else 0.0
-        prior[n + 1 :] = RADIAL_DEVIATION**-2
+        prior[n + 2 :] = RADIAL_DEVIATION**-2
         matrix = np.block([[self.dense, self.cross], [self.cross.T, self.splines]])
         whole = np.concatenate([prior, model.spline_deviations**-2.0]) if model.splines.size else prior
         matrix[np.diag_indices_from(matrix)] += whole
         right = np.concatenate([self.dense_side + side, self.spline_side])
+        if model.splines.size:
+            core = model.core_columns() / GAUGE
+            matrix[n + 1 :, n + 1 :] += np.outer(core, core)
+            right[n + 1 :] += core / GAUGE
         scale = np.sqrt(np.diag(matrix))
         step = linalg.solve(matrix / np.outer(scale, scale), right / scale, assume_a="pos") / scale
         moved = np.clip(step[:n].reshape(3, terms), -0.3, 0.3)
@@ -304,6 +326,7 @@ class _System:
             model,
             shape=Field(shape + moved, model.shape.box),
             beta=float(np.clip(beta, *BETAS)),
-            radial=step[n + 1 : d],
+            radial=step[n + 2 : d],
             splines=step[d:],
+            amplitude=float(step[n + 1]) if model.splines.size else 1.0,
         )

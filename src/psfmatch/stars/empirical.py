@@ -52,8 +52,9 @@ STARS_PER_TERM = 4
 """Stars needed for each term of the variation over the field."""
 BETTER = 0.9
 """A higher order must reduce the errors of prediction, squared, to so much."""
-FEW, UNDERSAMPLED, UNLIKE, BROAD_ERROR, WORST_EE = 5, 2.0, 0.04, 0.02, 0.02
-"""Warnings: fewer stars; FWHM in pixels; scatter of the cores; errors of size and encircled energy between halves."""
+FEW, UNDERSAMPLED, UNLIKE, UNFIT, BROAD_ERROR, WORST_EE = 5, 2.0, 0.04, 4.0, 0.02, 0.02
+"""Warnings: fewer stars; FWHM in pixels; scatter and chi^2 of the cores; errors of size and encircled energy between
+halves."""
 
 
 class HalfSplit(NamedTuple):
@@ -320,6 +321,8 @@ def _problems(made: StarPSF) -> list[str]:
         out.append(
             f"its stars differ from one another by {made.model_error:.0%}: not all of them are stars, or it varies"
         )
+    if made.chi2 > UNFIT:
+        out.append(f"it does not fit its own stars (chi2 {made.chi2:.1f})")
     if made.split is not None and abs(made.split.fwhm) + made.split.fwhm_error > BROAD_ERROR:
         out.append(f"halves of the stars disagree on the FWHM by {made.split.fwhm:+.1%} ± {made.split.fwhm_error:.1%}")
     if made.split is not None and made.split.ee_error > WORST_EE:

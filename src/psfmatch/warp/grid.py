@@ -128,7 +128,11 @@ class Grid:
             wcs = header_wcs(header)
         except Exception as error:
             raise InputError(f"the header's WCS cannot be used ({error})") from error
-        return cls(wcs, (int(sides[0]), int(sides[1])))
+        axes = [str(header.get(name)).upper() for name in ("CTYPE1", "CTYPE2")]
+        if wcs.has_celestial and not all(any(axis.startswith(kind[:4]) for axis in axes) for kind in wcs.wcs.ctype):
+            raise InputError(f"the header's first axes are {axes[0]} and {axes[1]}; give one with the sky on them")
+        wcs.pixel_shape = int(sides[1]), int(sides[0])
+        return cls(wcs, wcs.array_shape)
 
     @property
     def box(self) -> Box:

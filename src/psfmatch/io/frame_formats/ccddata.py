@@ -1,4 +1,7 @@
-"""Files of astropy's ``CCDData.write``: the image first, then MASK, UNCERT (its kind in the card UTYPE), PSFIMAGE."""
+"""Files of astropy's ``CCDData.write``: the image first, then MASK, UNCERT (its kind in the card UTYPE), PSFIMAGE.
+
+Of `psfmatch.Exposure.to_ccddata` they have the box and the unit's name in cards of their own; planes have become one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from psfmatch.errors import FormatError
 from psfmatch.io.fits import plane
 from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, fits_frame
+from psfmatch.io.headers import origin_of
 from psfmatch.psf import ImagePSF
 
 __all__ = ["FORMAT"]
@@ -31,7 +35,11 @@ def _read(source: FrameSource) -> Frame:
             raise FormatError(f"{source.path}: UNCERT of type {kind}; only {', '.join(KINDS)} are understood")
         planes[KINDS[kind]] = uncertainty
     psf: Any = ImagePSF(plane(hdus, hdus["PSFIMAGE"])) if source.with_psf and "PSFIMAGE" in hdus else None
-    return replace(frame, planes=planes, psf=psf, convention="plain")
+    header = planes["image"].header
+    origin = origin_of(header) if "BOXX0" in header else (0, 0)
+    unit = frame.unit or header.get("UNITNAME")
+    meta = {name: value for name, value in frame.meta.items() if name not in ("MASKPLAN", "UNITNAME")}
+    return replace(frame, planes=planes, psf=psf, convention="plain", origin=origin, unit=unit, meta=meta)
 
 
 FORMAT = FrameFormat(
