@@ -139,7 +139,7 @@ def test_one_option():
     assert wrong.exit_code == 2
     assert "did you mean 'solver.tolerance'?" in wrong.stderr
     options = json.loads(run("config", "recipe", "--json").stdout)["options"]
-    assert {key: value for key, value in options[5].items() if key != "text"} == {
+    assert {key: value for key, value in options[6].items() if key != "text"} == {
         "option": "recipe.patch",
         "of": "recipe",
         "takes": "integer",

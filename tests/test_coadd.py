@@ -93,6 +93,30 @@ def test_stars_have_the_target_shape_and_their_flux(order):
     assert [row.used for row in made.rows] == [True] * 3
 
 
+@pytest.mark.parametrize("order", ["match-warp", "warp-match"])
+def test_a_saturated_core_is_left_out_rather_than_made_up(order):
+    """Two pixels of the brightest star are lost in one of two exposures, and estimated they would be far off."""
+    inputs = [one(k, noise=0) for k in range(2)]
+    image, flags = inputs[0].image.copy(), inputs[0].mask.array.copy()
+    peak = np.argpartition(np.where(flags == 0, image, -np.inf), -2, axis=None)[-2:]
+    image.flat[peak] *= 0.3
+    planes = inputs[0].mask.planes
+    flags.flat[peak] |= 1 << planes["SAT"]
+    inputs[0] = inputs[0].replace(image=image, mask=Mask(flags, planes))
+    made = coadd(inputs, target=TARGET, grid=GRID, combine="mean", recipe=Recipe(order=order))
+    shapes, ratios = stars(made)
+    assert shapes.max() < 2e-3
+    assert np.abs(ratios - 1).max() < 5e-4
+    assert (made.count == 1).any()
+    estimated = coadd(
+        inputs, target=TARGET, grid=GRID, combine="mean", recipe=Recipe(order=order, lost=0.9, lost_saturated=0.8)
+    )
+    assert stars(estimated)[0].max() > 5e-3
+    strict = coadd(inputs, target=TARGET, grid=GRID, combine="mean", recipe=Recipe(order=order, lost=0.0))
+    assert np.isfinite(strict.exposure.image).mean() > 0.8 * np.isfinite(made.exposure.image).mean()
+    assert (strict.count == 2).sum() < (made.count == 2).sum()
+
+
 @pytest.fixture(name="noisy", scope="module")
 def five_noisy_exposures():
     return [one(k, masked=0.05, trail=k == 2) for k in range(5)]
@@ -165,6 +189,14 @@ def test_skies_that_differ_are_said_to(caplog):
     np.testing.assert_allclose([i.left for i in plan.inputs], levels, atol=0.5)
     assert "the sky differs between the inputs" in caplog.text
     assert "--background median" in caplog.text
+
+
+def test_inputs_whose_noise_was_spread_before_are_named(caplog):
+    spread = one(1)
+    spread = spread.replace(history=spread.history.then("convolve", {}))
+    planned([CoaddInput(one(0)), CoaddInput(spread, name="b.fits")], target=TARGET, grid=GRID, method=method_of("mean"),
+            recipe=Recipe())  # fmt: skip
+    assert "the noise of b.fits is correlated by an earlier convolution" in caplog.text
 
 
 def test_zero_points_of_headers():

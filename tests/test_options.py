@@ -394,7 +394,7 @@ def test_an_option_of_a_psf_from_stars(name, stars):
 QUICK = FreeForm(size=13, order=0, tolerance=0.1)
 RECIPE = {
     "order": "warp-match", "background": "median", "scale": "stars", "solver": FreeForm(size=9, order=0, tolerance=0.1),
-    "interpolation": Lanczos(), "reject": ("BAD",), "lost": 0.5, "patch": 64, "memory": 1e-4,
+    "interpolation": Lanczos(), "reject": ("BAD",), "lost": 0.5, "lost_saturated": 0.05, "patch": 64, "memory": 1e-4,
 }  # fmt: skip
 AREA = Grid.centered(186.7, 25.4, shape=(91, 84), pixel_scale=0.263)
 

@@ -222,7 +222,9 @@ def test_an_exposure_matched_in_two_half_steps_is_that_of_one():
     solver, e = FreeForm(tolerance=1e-3), stars()
     last = MoffatPSF(fwhm=4.8, beta=3.6)
     half = match(e, MoffatPSF(fwhm=3.9, beta=3.4), solver=solver).exposure
-    steps, once = (match(start, last, solver=solver).exposure for start in (half, e))
+    once = match(e, last, solver=solver).exposure
+    with pytest.warns(psfmatch.PsfMatchWarning, match="the noise of this exposure is correlated by an earlier"):
+        steps = match(half, last, solver=solver).exposure
     inner = np.s_[20:-20, 20:-20]
     assert np.abs(steps.image - once.image)[inner].max() < 2e-3 * once.image.max()
     assert np.abs(steps.image - half.image)[inner].max() > 0.1 * once.image.max()

@@ -200,6 +200,22 @@ def test_no_file_of_ours_knows_the_time(tmp_path, monkeypatch):
             assert all("CHECKSUM" in hdu.header for hdu in hdus)
 
 
+def test_noise_that_was_spread_before_is_said(frame, tmp_path):
+    """The variance of a second match is made as of independent noise, and is several times too small."""
+    said = "noise of this exposure is correlated by an earlier convolution"
+    first, second, plain = tmp_path / "first.fits", tmp_path / "second.fits", tmp_path / "plain.fits"
+    assert said not in match(frame, first).stderr
+    broader = "-t", "moffat:fwhm=5.2,beta=3.5"
+    assert said in " ".join(run("match", first, *broader, "-o", second).stderr.split())
+    exposure = psfmatch.read_exposure(frame / "image.fits", psf=GaussianPSF(fwhm=3.0))
+    psfmatch.write_exposure(exposure.replace(variance=np.full((71, 94), 9.0, "f4")), plain)
+    assert said not in run("match", plain, *broader, "-o", second, "--overwrite").stderr
+    with fits.open(first) as hdus:
+        hdus["PROVENANCE"].columns.change_name("KIND", "SORT")
+        hdus.writeto(plain, overwrite=True, checksum=True)
+    assert not psfmatch.read_exposure(plain).history.correlated
+
+
 def test_any_words_survive_the_table(tmp_path):
     odd = "a\\b\n'é' 漢 \x1b[31m"
     history = History((FileState(IN_MEMORY, 0, 0),)).then("read", {}).then("read", {odd: odd, "none": None, "n": 2.5})

@@ -158,6 +158,13 @@ def planned_match(
         )
     if not any(np.isfinite(row).any() for row in exposure.image):
         raise InputError("no pixel of the image is finite; there is nothing to match")
+    if exposure.variance is not None and exposure.history.correlated:
+        warnings.warn(
+            "the noise of this exposure is correlated by an earlier convolution, warp or coadd, of which its variance "
+            "knows nothing: that of the result is too small, maybe by several times; match the original",
+            PsfMatchWarning,
+            stacklevel=4,
+        )
     wanted = read_psf(target, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
     if isinstance(exposure.psf, RegionsPSF):
         plan = _plan_by_regions(exposure, exposure.psf, wanted, solver, kernel_sum, throw)

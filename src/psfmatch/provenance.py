@@ -21,8 +21,9 @@ from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["IN_MEMORY", "FileState", "History", "Input", "Provenance", "Step", "release", "software"]
+__all__ = ["CORRELATING", "IN_MEMORY", "FileState", "History", "Input", "Provenance", "Step", "release", "software"]
 
+CORRELATING = ("convolve", "warp", "coadd")
 PACKAGES = ("psfmatch", "numpy", "scipy", "astropy")
 IN_MEMORY = "(in memory)"
 
@@ -167,6 +168,11 @@ class History:
     def followed_by(self, other: History) -> History:
         """The files and steps of this history, and then those of another."""
         return History(tuple(dict.fromkeys((*self.files, *other.files))), (*self.steps, *other.steps))
+
+    @property
+    def correlated(self) -> bool:
+        """Whether noise was spread over pixels by some step, or before the file was written that was read."""
+        return any(step.name in CORRELATING or step.options.get("noise") == "correlated" for step in self.steps)
 
     def provenance(self) -> Provenance:
         """With checksums, and the versions of what is installed."""

@@ -28,6 +28,8 @@ __all__ = ["GAIN_NODES", "Prepared", "covered", "nodes", "transform_to"]
 
 MESH = 17
 GAIN_NODES = 5
+NEGLIGIBLE = 1e-5
+"""A share of the kernel that may be rounding."""
 NUMBERS = ("factor", "sky", "left", "weight", "noise", "fwhm")
 
 
@@ -141,7 +143,7 @@ class Prepared:
         """INTRP where too much of the kernel falls on pixels that are not used: their share is given, if any are."""
         lost = out.mask.any_of("EDGE", "INTRP", "NO_DATA")
         if share is not None:
-            lost |= ~(np.abs(share.image) <= recipe.lost * np.abs(self.quality.worst["kernel_sum"]))
+            lost |= ~(np.abs(share.image) <= max(recipe.lost, NEGLIGIBLE) * np.abs(self.quality.worst["kernel_sum"]))
         array = np.array(out.mask.array)
         array[lost] |= 1 << out.mask.planes["INTRP"]
         return out.replace(mask=Mask(array, out.mask.planes))
@@ -235,11 +237,19 @@ def _around(x: FloatArray, y: FloatArray) -> Box:
 
 
 def _repaired(cut: Exposure, recipe: Recipe) -> tuple[Exposure, Exposure | None]:
-    """The cut with its bad pixels filled from those around them, NaN where there are too many; and one where it was."""
+    """The cut with its bad pixels filled from those around them, NaN where there are too many; and one where it was.
+
+    Saturated ones count as so many that as little of them as the recipe says is too much.
+    """
     bad = cut.mask.any_of(*recipe.reject) | ~np.isfinite(cut.image)
     mended, left = repaired(cut.image, bad)
     mended[left] = np.nan
-    share = cut.replace(image=bad.astype(np.float32), variance=None, mask=None) if bad.any() else None
+    if not bad.any():
+        return cut.replace(image=mended, mask=cut.mask.without(*recipe.reject)), None
+    counts = bad.astype(np.float32)
+    most, least = (max(share, NEGLIGIBLE) for share in (recipe.lost, min(recipe.lost, recipe.lost_saturated)))
+    counts[bad & cut.mask.any_of("SAT")] = most / least
+    share = cut.replace(image=counts, variance=None, mask=None)
     return cut.replace(image=mended, mask=cut.mask.without(*recipe.reject)), share
 
 

@@ -281,6 +281,7 @@ def _opened(
     rows: dict[int, Row] = {}
     opened: dict[int, Exposure] = {}
     inputs: list[CoaddInput] = []
+    correlated: list[str] = []
     for one in given:
         say(f"{one.label}: reading")
         try:
@@ -288,6 +289,8 @@ def _opened(
             if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
                 lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
                 raise InputError(f"has {lack}")
+            if exposure.history.correlated:
+                correlated.append(one.label or "an exposure")
             lean = bare(exposure)
             forget(exposure.image, exposure.variance, exposure.mask.array)
         except (PsfMatchError, OSError) as error:
@@ -300,6 +303,12 @@ def _opened(
             except InputError as error:
                 rows[len(inputs)] = Row(piece.label, False, str(error))
             inputs.append(piece)
+    if correlated:
+        log.warning(
+            "the noise of %s is correlated by an earlier convolution, warp or coadd, of which the variance knows "
+            "nothing: the errors of the coadd are too small, and good pixels may be clipped; give the originals, which "
+            "are matched on the way", ", ".join(correlated),
+        )  # fmt: skip
     return inputs, opened, rows
 
 

@@ -36,6 +36,8 @@ class Recipe:
     lost : float
         The share of the kernel that may fall on such pixels.  Below it they are estimated from their neighbours, and
         pass on no plane; above, the pixel is left out of the coadd.
+    lost_saturated : float
+        The same for those of the plane SAT: the peak of a star does not follow from its neighbours.
     patch : int
         Rows and columns of the parts that the grid is worked through in.  The result depends on it by rounding, and in
         what is clipped: the scatter that faint artefacts are held against is measured in each.
@@ -50,6 +52,7 @@ class Recipe:
     interpolation: Interpolation = field(default_factory=Kaiser)
     reject: tuple[str, ...] = ("BAD", "SAT", "CR", "INTRP", "EDGE", "NO_DATA")
     lost: float = 0.1
+    lost_saturated: float = 0.001
     patch: int = 1024
     memory: float = 2.0
 
@@ -62,7 +65,8 @@ class Recipe:
                 raise InputError(f"Recipe {name}={getattr(self, name)!r}: choose {' or '.join(allowed)}")
         if not hasattr(self.solver, "solution"):
             raise InputError(f"Recipe solver={self.solver!r}: give a solver such as FreeForm()")
-        if not 0.0 <= self.lost < 1.0:
-            raise InputError(f"Recipe lost={self.lost}: must lie in [0, 1)")
+        for name in ("lost", "lost_saturated"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InputError(f"Recipe {name}={getattr(self, name)}: must lie in [0, 1)")
         if self.patch < 64 or not self.memory > 0:
             raise InputError(f"Recipe patch={self.patch}, memory={self.memory}: at least 64 px, and above 0 GB")

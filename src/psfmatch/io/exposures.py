@@ -20,6 +20,7 @@ from psfmatch.io.fits import extension, image_hdus, is_image, open_fits
 from psfmatch.io.frame_formats.base import NAMES, Frame, FrameFormat, FrameSource, Plane, images_of, load
 from psfmatch.io.frame_formats.registry import companions, frame_format, frame_formats, read_frame
 from psfmatch.io.masks import MaskConvention, mask_convention, mask_from
+from psfmatch.io.provenance import noise_of
 from psfmatch.io.psfs import read_psf
 from psfmatch.machine import timed
 from psfmatch.nddata import inverse, negatives
@@ -109,6 +110,7 @@ def read_exposure(
     with FrameSource(path, memmap=memmap, with_psf=psf is None) as source:
         frame = read_frame(source, chosen)
         wanted, file = source.wanted, source.path
+        noise = None if source.hdus is None else noise_of(source.hdus)
     if variance is not None or weight is not None:
         noiseless = {role: part for role, part in frame.planes.items() if role not in ("variance", "error", "weight")}
         frame = replace(frame, planes=noiseless)
@@ -127,7 +129,7 @@ def read_exposure(
     elif model is not None:
         model = read_psf(model, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
     used = {"extension": wanted, **more, "psf": None if given_psf is None else words_of_psf(given_psf)}
-    used |= {"mask_planes": mask_planes, "format": format}
+    used |= {"mask_planes": mask_planes, "format": format, "noise": noise}
     paths = [one for one in (*more.values(), given_psf, mask_planes) if isinstance(one, str | os.PathLike)]
     return exposure.replace(psf=model, history=History().then("read", used, files=[file, *paths]))
 

@@ -20,6 +20,7 @@ There is no time of day in it, so that the same input gives the same bytes: see 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,12 @@ import numpy as np
 from psfmatch.errors import FormatError
 from psfmatch.io.files import PathLike, split_extension
 from psfmatch.io.fits import open_fits
-from psfmatch.provenance import History, Input, Provenance, Step
+from psfmatch.provenance import CORRELATING, History, Input, Provenance, Step
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
-__all__ = ["provenance_hdu", "read_provenance"]
+__all__ = ["noise_of", "provenance_hdu", "read_provenance"]
 
 NAME = "PROVENANCE"
 COLUMNS = ("KIND", "NAME", "VALUE")
@@ -115,6 +116,16 @@ def read_provenance(path: PathLike) -> Provenance:
         tuple(Step(kind.partition(" ")[2], MappingProxyType(options)) for kind, options in steps.items()),
         tuple(Input(name, value) for kind, name, value in rows if kind == "input"),
     )  # fmt: skip
+
+
+def noise_of(hdus: fits.HDUList) -> str | None:
+    """``correlated`` where the file says that its noise was spread over pixels; a damaged table says nothing."""
+    if NAME not in hdus:
+        return None
+    with suppress(Exception):
+        steps = {str(kind).partition(" ")[2] for kind in hdus[NAME].data[COLUMNS[0]]}
+        return None if steps.isdisjoint(CORRELATING) else "correlated"
+    return None
 
 
 def _escaped(text: str) -> str:
