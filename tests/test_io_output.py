@@ -36,7 +36,7 @@ from psfmatch.io import (
 from psfmatch.io.files import atomic_output, reserve, temporary_folder
 from psfmatch.kernel import MatchingKernel
 from psfmatch.match import read_matched
-from psfmatch.psf import BasisPSF, FunctionPSF, ImagePSF, MoffatPSF
+from psfmatch.psf import BasisPSF, FunctionPSF, GridPSF, ImagePSF, MoffatPSF
 from psfmatch.quality import Quality
 from psfmatch.solve.solution import Outcome, Solution
 
@@ -477,6 +477,28 @@ def test_an_error_of_another_file_is_not_called_one_of_writing(tmp_path):
 
 def test_a_model_that_no_file_holds_is_refused(tmp_path):
     psf = FunctionPSF(lambda x, y: np.ones((5, 7)) / 35, shape=(5, 7))
-    with pytest.raises(InputError, match="a PSF of type FunctionPSF cannot be stored; give stamps, or basis stamps"):
+    with pytest.raises(InputError, match="type FunctionPSF cannot be stored; give stamps, basis stamps or a grid"):
         write_psf(psf, tmp_path / "p.fits")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_stamps_on_a_grid_are_stored(tmp_path, normalize):
+    """To the last bit, in a file of their own, and in that of an exposure."""
+    at_x, at_y = np.array([-3.0, 40.5, 111.25]), np.array([2.0, 77.0])
+    images = [
+        [MoffatPSF(fwhm=3 + 0.01 * x, beta=3).stamps(x=0, y=0, shape=(15, 21))[0] * (1 - y / 1e3) for x in at_x]
+        for y in at_y
+    ]
+    psf = GridPSF(np.array(images), at_x, at_y, normalize=normalize)
+    write_psf(psf, tmp_path / "p.fits.gz")
+    write_exposure(make_exposure(psf=psf), tmp_path / "e.fits")
+    for again in (read_psf(tmp_path / "p.fits.gz"), read_exposure(tmp_path / "e.fits").psf):
+        assert isinstance(again, GridPSF)
+        for name in ("images", "x", "y", "normalize"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(psf, name))
+    with fits.open(tmp_path / "p.fits.gz") as hdus:
+        hdus["PSF_NODES"].data["X"][1] = 41.0
+        hdus.writeto(tmp_path / "odd.fits", checksum=True)
+    with pytest.raises(FormatError, match=r"odd\.fits: PSF of shape \(6, 15, 21\) for a grid of 4 x 2 nodes"):
+        read_psf(tmp_path / "odd.fits")

@@ -55,7 +55,7 @@ from psfmatch.io.provenance import provenance_hdu
 from psfmatch.io.regions import labels_hdu
 from psfmatch.machine import forget, is_mapped, timed
 from psfmatch.provenance import History
-from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, ImagePSF
+from psfmatch.psf import PSF, AnalyticPSF, BasisPSF, GridPSF, ImagePSF
 from psfmatch.regions import RegionsPSF
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False, history: His
     Parameters
     ----------
     psf : PSF
-        A stamp, a basis (both read back to the last bit), an analytic model (as a stamp of its default size), or a
-        `RegionsPSF` of such.
+        A stamp, a basis or a grid (all read back to the last bit), an analytic model (as a stamp of its default size),
+        or a `RegionsPSF` of such.
     path : path
         Ends in ``.fits``, ``.fits.gz`` or ``.fits.fz``.
     overwrite : bool
@@ -147,7 +147,9 @@ def write_psf(psf: PSF, path: PathLike, *, overwrite: bool = False, history: His
     fits_suffix(target)
     hdus = _model_hdus(psf, "PSF")
     if not hdus:
-        raise InputError(f"{target}: a PSF of type {type(psf).__name__} cannot be stored; give stamps, or basis stamps")
+        raise InputError(
+            f"{target}: a PSF of type {type(psf).__name__} cannot be stored; give stamps, basis stamps or a grid"
+        )
     hdus.append(provenance_hdu(history or History()))
     with atomic_output(target, overwrite=overwrite) as out:
         write_hdus([primary_hdu(len(hdus)), *hdus], out)
@@ -403,6 +405,12 @@ def _model_hdus(psf: PSF, name: str) -> list[Any]:
         pair = basis_hdus(name, psf.basis, psf.weights)
         pair[1].header["NORMALIZ"] = (psf.normalize, "stamps are scaled to unit sum")
         return pair
+    if isinstance(psf, GridPSF):
+        x, y = (grid.ravel() for grid in np.meshgrid(psf.x, psf.y))
+        columns = [fits.Column(axis, "D", array=nodes) for axis, nodes in (("X", x), ("Y", y))]
+        table = fits.BinTableHDU.from_columns(columns, name=f"{name}_NODES")
+        table.header["NORMALIZ"] = (psf.normalize, "stamps are scaled to unit sum")
+        return [fits.ImageHDU(np.array(psf.images).reshape(-1, *psf.shape), name=name), table]
     if isinstance(psf, ImagePSF | AnalyticPSF):
         return [fits.ImageHDU(np.array(psf.stamps(x=0.0, y=0.0)[0]), name=name)]
     return []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 from astropy.io import fits
 
 from psfmatch.errors import FormatError
-from psfmatch.io.fits import plane
+from psfmatch.io.fits import native, plane
 from psfmatch.io.kernels import read_basis
 from psfmatch.io.psf_formats import psfex
 from psfmatch.io.psf_formats.base import PSFFormat, PSFOptions, PSFSource
 from psfmatch.io.regions import is_of_regions, psf_of_regions
-from psfmatch.psf import PSF, BasisPSF, ImagePSF
+from psfmatch.psf import PSF, BasisPSF, GridPSF, ImagePSF
 
 __all__ = ["FORMAT", "named_psf", "stored_psf"]
 
@@ -27,13 +28,26 @@ def stored_psf(hdus: fits.HDUList) -> PSF | None:
 
 
 def named_psf(hdus: fits.HDUList, name: str) -> PSF:
-    """The PSF of this name: a basis with weights, a PSFEx model, or a stamp."""
+    """The PSF of this name: a basis with weights, stamps on a grid, a PSFEx model, or a stamp."""
     if f"{name}_WEIGHTS" in hdus:
         basis, weights = read_basis(hdus, name)
         return BasisPSF(basis, weights, normalize=bool(hdus[f"{name}_WEIGHTS"].header.get("NORMALIZ", False)))
+    if f"{name}_NODES" in hdus:
+        return _grid(hdus, name)
     if psfex.models([hdus[name]]):
         return psfex.psf_from_table(hdus, hdus[name])
     return ImagePSF(plane(hdus, hdus[name]))
+
+
+def _grid(hdus: fits.HDUList, name: str) -> GridPSF:
+    """A cube of stamps, and a table of their places, x running fastest."""
+    table = hdus[f"{name}_NODES"]
+    x, y = (np.unique(native(table.data[axis]).astype(float)) for axis in ("X", "Y"))
+    stamps = native(hdus[name].data)
+    if stamps.ndim != 3 or len(stamps) != x.size * y.size:
+        raise FormatError(f"{hdus.filename()}: {name} of shape {stamps.shape} for a grid of {x.size} x {y.size} nodes")
+    images = stamps.reshape(y.size, x.size, *stamps.shape[1:])
+    return GridPSF(images, x, y, normalize=bool(table.header.get("NORMALIZ", False)))
 
 
 def _recognises(source: PSFSource) -> bool:
