@@ -754,6 +754,7 @@ COMMANDS = [
     ("match frame.fits -t gaussian:fwhm=1.5 -o no/such/out.fits --psf {good}", 1, "sharper"),
     ("match frame.fits -t mofat:fwhm=3 -o out.fits --psf {good}", 2, "no family 'mofat'"),
     ("match frame.fits -t gaussian:fwhm=3arcsec -o out.fits --psf {good}", 2, "needs the pixel scale"),
+    ("check frame.fits", 2, "frame.fits: holds no PSF to compare its stars with; give the target (-t)"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits", 2, "the exposure has no PSF model"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf empty.fits", 2, "empty.fits: the file is empty"),
     ("match frame.fits -t gaussian:fwhm=4 -o out.fits --psf text.fits", 2, "text.fits: no PSF format takes it for its"),

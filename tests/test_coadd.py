@@ -224,7 +224,7 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path):
     assert [row.used for row in made.rows] == [True, False, False, False]
     assert [bool(row.reason) for row in made.rows] == [False, True, True, True]
     assert "does not touch the grid" in made.rows[1].reason
-    assert "no PSF model" in made.rows[2].reason
+    assert "no PSF model; give one (psf=, --psf)" in made.rows[2].reason
 
 
 def test_an_input_that_fails_in_the_middle_is_left_out_of_that_patch(monkeypatch):

@@ -68,6 +68,8 @@ def check(
         check_picture(output, overwrite=overwrite)
     options: dict[str, Any] = {"tolerance": tolerance, "selection": psfmatch.StarSelection(saturation=saturation)}
     exposure = psfmatch.read_exposure(image, format=format_)
+    if target is None and exposure.psf is None:
+        raise psfmatch.InputError(f"{image}: holds no PSF to compare its stars with; give the target (-t)")
     wanted = exposure.psf if target is None else target
     found = psfmatch.check(exposure, wanted, correlation=_correlation(console, image), **options)
     results = {"after": found}

@@ -41,6 +41,12 @@ PROGRAM, LAYERS, LAYER, REGION = 300e6, 46, 14, 140
 """Bytes: of the program itself; of a pixel of the coadd, of one in a layer of the stack, and of one of an input on its
 way there."""
 
+LACKS = {
+    "wcs": "no WCS",
+    "psf": "no PSF model; give one (psf=, --psf)",
+    "variance": 'no variance; give CoaddInput(path, options={"weight": ...}), or a file that write_exposure made',
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -286,8 +292,8 @@ def _opened(
         say(f"{one.label}: reading")
         try:
             exposure = one.open()
-            if exposure.wcs is None or exposure.psf is None or exposure.variance is None:
-                lack = "no WCS" if exposure.wcs is None else "no PSF model" if exposure.psf is None else "no variance"
+            lack = next((words for name, words in LACKS.items() if getattr(exposure, name) is None), None)
+            if lack is not None:
                 raise InputError(f"has {lack}")
             if exposure.history.correlated:
                 correlated.append(one.label or "an exposure")

@@ -20,6 +20,8 @@ __all__ = ["check_figure"]
 
 NEAR = 2.0
 """In units of the target's FWHM: the part of the mean residual that sets the colours."""
+UNSURE = 0.3
+"""A star whose size is less sure is not drawn."""
 
 
 @style
@@ -38,10 +40,11 @@ def check_figure(results: Mapping[str, Check]) -> Figure:
     last = list(results.values())[-1]
     colours = (BEFORE, AFTER)[-len(results) :]
     for (name, one), colour in zip(results.items(), colours, strict=True):
-        if len(one):
-            bright.errorbar(
-                one.flux / one.flux.max(), 100 * one.sizes, 100 * one.size_errors, fmt="o", ms=3, color=colour, lw=1
-            )
+        sure = one.size_errors < UNSURE
+        bright.errorbar(
+            one.flux[sure] / one.flux.max(initial=0.0), 100 * one.sizes[sure], 100 * one.size_errors[sure], fmt="o",
+            ms=3, color=colour, lw=1,
+        )  # fmt: skip
         growth.fill_between(
             one.radii, *(100 * (one.growth + sign * one.growth_error) for sign in (-1, 1)), color=colour, alpha=0.25,
             lw=0,

@@ -153,10 +153,16 @@ def label(ax: Axes, text: str, **where: Any) -> None:
 
 
 def plain_log(axis: Any) -> None:
-    """Tick labels of a logarithmic axis: 1, 2 and 5 where it spans little, powers of ten where it spans much."""
+    """Tick labels of a logarithmic axis: 1, 2 and 5 where it spans little, powers of ten where it spans much.
+
+    It is made to span a factor of five at least, so that there are two of them.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
+    wider = max(1.0, 5.0 * low / high) ** 0.5
+    low, high = low / wider, high * wider
+    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
     if high / low < 200.0:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter("{x:g}")
