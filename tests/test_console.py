@@ -193,3 +193,14 @@ def test_errors_and_warnings_become_sentences(capsys):
     assert loud.warnings == ["not ours"]
     assert [one["message"] for one in loud.errors] == ["Permission denied"]
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_a_coadd_warns_of_in_its_log_is_said_once(capsys, verbose):
+    console = Console(verbose=verbose)
+    with console.logged():
+        logging.getLogger("psfmatch.coadd.plan").warning("the sky of %d inputs differs", 3)
+        logging.getLogger("psfmatch.coadd.plan").info("a step")
+    assert console.warnings == ["the sky of 3 inputs differs"]
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: the sky of 3 inputs differs", *(["a step"] if verbose else [])]

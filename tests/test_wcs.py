@@ -68,6 +68,10 @@ def test_exponents_of_double_precision_are_read():
         ({"WCSAXES": "65536"}, "WCSAXES = 65536: give an integer from 0 to 9"),
         (SIP | {"BP_ORDER": "30000"}, "BP_ORDER= 30000: give an integer from 0 to 9"),
         (SIP | {"A_ORDER": "1.5"}, "A_ORDER = 1.5: give an integer from 0 to 9"),
+        (
+            SIP | {"CTYPE1": "'x[1]'", "CTYPE2": "'y'"},
+            r"CTYPE1 = 'x\[1\]': SIP's polynomials are of coordinates of the sky",
+        ),
         ({"CTYPE2": "'DEC--TAN'  projection"}, "CTYPE2: give a text"),
         ({"CUNIT1": "3"}, "CUNIT1 = 3: give a text"),
         ({"CTYPE1": "'RA---TNX'", "CTYPE2": "'DEC--TNX'"}, "CTYPE1 = 'RA---TNX': such coordinates are not read"),

@@ -549,9 +549,8 @@ class BasisPSF(PSF):
 
     def stamps(self, *, x: ArrayLike, y: ArrayLike, shape: tuple[int, int] | None = None) -> FloatArray:
         px, py = as_positions(x, y)
-        weights = self.weights.at(x=px, y=py)
         with np.errstate(over="ignore", invalid="ignore"):
-            stamps = np.tensordot(weights.T, self.basis, axes=1)
+            stamps = np.tensordot(self.weights.at(x=px, y=py).T, self.basis, axes=1)
         return _finish(stamps, px, py, self._shape(shape), normalize=self.normalize)
 
 

@@ -34,6 +34,7 @@ FRAMES = re.compile(r"(CTYPE|CUNIT)[1-9]|RADESYS|RADECSYS")
 NOT_READ = re.compile(
     r".*-(TNX|ZPX|TAB)", re.IGNORECASE
 )  # wcslib dies of some numbers, and stops at a coefficient of zero
+PROJECTED = re.compile(r"[A-Z]+-+[A-Z]{3}(-SIP)?")
 DISTORTIONS = re.compile(r"(CP|CQ|D2IM)DIS[1-9]")
 RECORDS = re.compile(r"(DP|D2IM)[1-9]")
 LOOKUP_RECORD = re.compile(r"(NAXES: *2|AXIS\.[12]: *[12]|EXTVER: *\d{1,5})(\.0*)?")
@@ -78,7 +79,10 @@ def header_wcs(header: Mapping[str, Any], hdus: fits.HDUList | None = None) -> W
         notes.append("the polynomials of a scanned plate are not read, its approximate WCS is")
     # SCAMP of old left the polynomials of the image that it was given beside its own, which astropy prefers.
     if world.get("A_ORDER", 0) > 1 and not any(map(SCAMP.fullmatch, world)):
-        plain = [key for key in TYPES if world.get(key, "").endswith("-TAN")]
+        kinds = {key: world.get(key, "") for key in TYPES}
+        if odd := [f"{key} = {kind!r}" for key, kind in kinds.items() if not PROJECTED.fullmatch(kind)]:
+            raise InputError(f"{odd[0]}: SIP's polynomials are of coordinates of the sky")
+        plain = [key for key, kind in kinds.items() if kind.endswith("-TAN")]
         for key in plain:
             world[key] += "-SIP"
         notes += ["SIP's polynomials are applied, though CTYPE does not say -SIP"] if plain else []

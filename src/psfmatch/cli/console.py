@@ -206,12 +206,13 @@ class Console:
     def logged(self) -> Iterator[None]:
         """What the package logs goes to stderr with ``--verbose``, to the file of ``--log-json``, else nowhere.
 
+        What a coadd warns of in its log is a warning in any case.
         How long the steps took is kept in any case (`seconds`).  Astropy would print on stdout, into what is asked for.
         """
         from astropy import log as astropys
 
         logger, level = logging.getLogger("psfmatch"), logging.getLogger("psfmatch").level
-        handlers: list[logging.Handler] = [self._steps]
+        handlers: list[logging.Handler] = [self._steps, Warned(self._warn)]
         if self.verbose:
             handlers.append(Lines(self._say))
         if self.log_json is not None:
@@ -258,9 +259,12 @@ class Console:
                     if issubclass(warning.category, PsfMatchWarning) or self.verbose:
                         text = _named(about, str(warning.message))
                         if text not in self.warnings:
-                            self.warnings.append(text)
                             LOG.warning(text, extra={"type": warning.category.__name__})
-                            self.note(f"warning: {text}")
+                            self._warn(text)
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self.note(f"warning: {text}")
 
 
 def pace_words(done: int, left: int, of: int, seconds: float, unit: str, size: float) -> str:
@@ -296,8 +300,24 @@ class Lines(logging.Handler):
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name != LOG.name:
+        if record.name != LOG.name and not _is_warned(record):
             self._say(record.getMessage())
+
+
+class Warned(logging.Handler):
+    """Warnings that stand in the log alone."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _is_warned(record):
+            self._warn(record.getMessage())
+
+
+def _is_warned(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING and record.name.startswith("psfmatch.coadd")
 
 
 class JsonLines(logging.FileHandler):
