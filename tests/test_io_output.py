@@ -5,6 +5,7 @@ import gzip
 import os
 import resource
 import stat
+import sys
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -398,15 +399,21 @@ def test_gzipped_output_is_gzip_without_the_scratch_name(tmp_path):
 def test_threads_do_not_disturb_each_other(tmp_path):
     """Eight at once read and write, and the filters of warnings are afterwards what they were."""
     exposure, barrier, filters = make_exposure(), Barrier(8), list(warnings.filters)
+    before = sys.getswitchinterval()
 
     def work(k):
-        barrier.wait()
-        write_exposure(exposure, tmp_path / f"{k}.fits")
-        return read_exposure(tmp_path / f"{k}.fits")
+        for turn in range(4):
+            barrier.wait()
+            write_exposure(exposure, tmp_path / f"{k}_{turn}.fits")
+        return read_exposure(tmp_path / f"{k}_3.fits")
 
-    with ThreadPoolExecutor(8) as pool:
-        for back in pool.map(work, range(8)):
-            assert_same(back, exposure)
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for back in pool.map(work, range(8)):
+                assert_same(back, exposure)
+    finally:
+        sys.setswitchinterval(before)
     assert warnings.filters == filters
 
 

@@ -183,12 +183,11 @@ def write_coadd(plan: Plan, store: Store, path: str | PathLike[str], *, overwrit
     from astropy.io import fits
 
     from psfmatch.io import correlation_hdus, layered_output
+    from psfmatch.io.fits import table_hdu
 
     rows = table(plan, store)
     names = list(Row.__dataclass_fields__)
-    inputs = fits.BinTableHDU.from_columns(
-        [_column(fits, name, [getattr(row, name) for row in rows]) for name in names], name="INPUTS"
-    )
+    inputs = table_hdu([_column(fits, name, [getattr(row, name) for row in rows]) for name in names], name="INPUTS")
     count = np.broadcast_to(plan.count_type.type(0), plan.grid.shape)
     more = [*correlation_hdus(plan.correlation()), inputs]
     with layered_output(blank(plan), path, {"NEXP": count}, overwrite=overwrite, more=more) as (planes, layers):

@@ -23,7 +23,7 @@ from psfmatch.cells import SpatialCellSet
 from psfmatch.errors import FormatError
 from psfmatch.geometry import Box, FloatArray, resized
 from psfmatch.io.files import PathLike, split_extension
-from psfmatch.io.fits import native, open_fits
+from psfmatch.io.fits import native, open_fits, table_hdu
 from psfmatch.io.regions import LABELS
 
 __all__ = ["cell_hdus", "read_cells", "read_notes", "statistics_hdus"]
@@ -41,7 +41,7 @@ def cell_hdus(cells: SpatialCellSet) -> list[Any]:
         fits.Column("Y", "D", array=np.concatenate([cells.y, [y for _, y, _ in skipped]])),
         fits.Column("REASON", f"{max(1, *map(len, words))}A", array=np.array(words)),
     ]
-    table = fits.BinTableHDU.from_columns(columns, name="CELLS")
+    table = table_hdu(columns, name="CELLS")
     box, (ny, nx) = cells.box, cells.cell_shape
     cards = {"BOXX0": box.x0, "BOXY0": box.y0, "BOXX1": box.x1, "BOXY1": box.y1, "CELLNX": nx, "CELLNY": ny}
     table.header.update(cards)
@@ -127,7 +127,7 @@ def statistics_hdus(statistics: Mapping[str, Any]) -> list[Any]:
         )
         for key, array in arrays.items() if array.size and array.dtype.kind in kinds
     ]  # fmt: skip
-    return [fits.BinTableHDU.from_columns(columns, name="STATISTICS")] if columns else []
+    return [table_hdu(columns, name="STATISTICS")] if columns else []
 
 
 def read_notes(path: PathLike) -> tuple[str, dict[str, Any]]:

@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from psfmatch.errors import FormatError
 from psfmatch.io.files import existing_file, reason, told
 
-__all__ = ["extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet", "write_hdus"]
+__all__ = [
+    "extension", "image_hdus", "is_image", "native", "open_fits", "plane", "quiet", "table_hdu", "write_hdus",
+]  # fmt: skip
 
 DAMAGE = r"(?s).*(truncated|sum verification failed)"
 LARGEST_TILE_RATIO = 10_000
@@ -293,6 +295,12 @@ def _is_mapped(array: Any) -> bool:
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """The array in the machine's byte order (a view where it is so already)."""
     return np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def table_hdu(columns: list[Any], name: str) -> fits.BinTableHDU:
+    """A table of these columns; astropy changes the filters of the whole process while it is made."""
+    with quiet():
+        return fits.BinTableHDU.from_columns(columns, name=name)
 
 
 def write_hdus(hdus: list[Any], out: IO[bytes]) -> None:

@@ -25,7 +25,7 @@ from psfmatch.errors import FormatError, InputError
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, split_extension
-from psfmatch.io.fits import native, open_fits, write_hdus
+from psfmatch.io.fits import native, open_fits, table_hdu, write_hdus
 from psfmatch.io.headers import box_cards, put_cards
 from psfmatch.io.provenance import provenance_hdu
 from psfmatch.io.regions import LABELS, labels_hdu, read_regions
@@ -66,7 +66,7 @@ def basis_hdus(name: str, basis: FloatArray, weights: Field) -> list[Any]:
     images = fits.ImageHDU(np.array(basis, np.float64), name=name)
     n, terms = weights.coefficients.shape
     column = fits.Column("COEFFICIENTS", f"{terms}D", array=np.array(weights.coefficients).reshape(n, terms))
-    rows = fits.BinTableHDU.from_columns([column], name=f"{name}_WEIGHTS")
+    rows = table_hdu([column], name=f"{name}_WEIGHTS")
     rows.header["KIND"] = (weights.kind, "kind of the smooth weights")
     for key, value in box_cards(weights.box).items():
         if key.startswith("BOX"):
@@ -96,7 +96,7 @@ def read_basis(hdus: fits.HDUList, name: str) -> tuple[FloatArray, Field]:
 def quality_hdu(quality: Quality) -> fits.BinTableHDU:
     """The figures of merit as a table, a row a position."""
     columns = [fits.Column(f.name.upper(), "D", array=np.array(getattr(quality, f.name))) for f in fields(quality)]
-    return fits.BinTableHDU.from_columns(columns, name="QUALITY")
+    return table_hdu(columns, name="QUALITY")
 
 
 def kernel_hdus(kernel: MatchingKernel | RegionsKernel) -> list[Any]:

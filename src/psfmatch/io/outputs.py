@@ -48,7 +48,7 @@ from psfmatch.errors import InputError, PsfMatchWarning
 from psfmatch.exposure import Exposure, Mask, Planes
 from psfmatch.io.cells import cell_hdus, statistics_hdus
 from psfmatch.io.files import PathLike, atomic_output, fits_suffix, reserve
-from psfmatch.io.fits import BLOCK, SUM, write_hdus
+from psfmatch.io.fits import BLOCK, SUM, table_hdu, write_hdus
 from psfmatch.io.headers import box_cards, put_cards, wcs_cards
 from psfmatch.io.kernels import basis_hdus, kernel_hdus, primary_hdu, put_statistics, quality_hdu, summary_cards
 from psfmatch.io.provenance import provenance_hdu
@@ -408,7 +408,7 @@ def _model_hdus(psf: PSF, name: str) -> list[Any]:
     if isinstance(psf, GridPSF):
         x, y = (grid.ravel() for grid in np.meshgrid(psf.x, psf.y))
         columns = [fits.Column(axis, "D", array=nodes) for axis, nodes in (("X", x), ("Y", y))]
-        table = fits.BinTableHDU.from_columns(columns, name=f"{name}_NODES")
+        table = table_hdu(columns, name=f"{name}_NODES")
         table.header["NORMALIZ"] = (psf.normalize, "stamps are scaled to unit sum")
         return [fits.ImageHDU(np.array(psf.images).reshape(-1, *psf.shape), name=name), table]
     if isinstance(psf, ImagePSF | AnalyticPSF):
