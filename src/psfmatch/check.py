@@ -194,9 +194,7 @@ def check(
     if target is not None:
         psf = read_psf(target, pixel_scale=exposure.pixel_scale, wcs=exposure.wcs)
     if psf is None:
-        raise InputError(
-            "the exposure has no PSF to compare its stars with; give the target (target=, on the command line -t)"
-        )
+        raise InputError("the exposure has no PSF to compare its stars with; give the target")
     if not tolerance > 0:
         raise InputError(f"tolerance={tolerance!r}: must be positive")
     middle = _middle(psf, exposure.box)

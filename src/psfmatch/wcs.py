@@ -31,9 +31,8 @@ LIMITS = {"NAXIS": MOST_AXES, "WCSAXES": MOST_AXES} | dict.fromkeys(
     ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), HIGHEST_ORDER
 )
 FRAMES = re.compile(r"(CTYPE|CUNIT)[1-9]|RADESYS|RADECSYS")
-NOT_READ = re.compile(
-    r".*-(TNX|ZPX|TAB)", re.IGNORECASE
-)  # wcslib dies of some numbers, and stops at a coefficient of zero
+# wcslib dies of some of their numbers, and stops at a coefficient of zero
+NOT_READ = re.compile(r".*-(TNX|ZPX|TAB)", re.IGNORECASE)
 PROJECTED = re.compile(r"[A-Z]+-+[A-Z]{3}(-SIP)?")
 DISTORTIONS = re.compile(r"(CP|CQ|D2IM)DIS[1-9]")
 RECORDS = re.compile(r"(DP|D2IM)[1-9]")

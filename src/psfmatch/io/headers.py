@@ -34,7 +34,8 @@ STRUCTURE = re.compile(
 OWN = re.compile(r"PSFMATCH|OUTCOME|PSFMODEL|Q(RESID|MAXRE|EEERR|NGAIN|NEGFL|KSUM)[MW]")
 WORLD = re.compile(
     r"(WCSAXES|WCSNAME|C(TYPE|UNIT|RVAL|RPIX|DELT|ROTA|RDER|SYER)\d|(CD|PC)(0?\d_0?\d|00\d00\d)|P[VS]0?\d_\d+|PROJP\d"
-    r"|RADE(SYS|CSYS)|EQUINOX|L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*|AXISCORR|MJDREF[IF]?|WAT\d_\d{3})[A-Z]?"
+    r"|RADE(SYS|CSYS)|EQUINOX|L(ON|AT)POLE|[AB]P?_(ORDER|DMAX|\d_\d)|C[PQ](DIS|ERR)\d|D[PQ]\d.*|D2IM.*"
+    r"|AXISCORR|MJDREF[IF]?|WAT\d_\d{3})[A-Z]?"
     # of the pixels of a scanned plate
     r"|AMD[XY]\d+|CNPIX[12]|PPO\d|[XY]PIXELSZ|PLT(RA[HMS]|DEC(SN|[DMS]))"
 )

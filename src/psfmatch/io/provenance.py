@@ -28,7 +28,7 @@ import numpy as np
 
 from psfmatch.errors import FormatError
 from psfmatch.io.files import PathLike, split_extension
-from psfmatch.io.fits import open_fits, quiet, table_hdu
+from psfmatch.io.fits import open_fits, table_hdu
 from psfmatch.provenance import CORRELATING, History, Input, Provenance, Step
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def noise_of(hdus: fits.HDUList) -> str | None:
     """``correlated`` where the file says that its noise was spread over pixels; a damaged table says nothing."""
     if NAME not in hdus:
         return None
-    with quiet(), suppress(Exception):  # astropy changes Python's filters while it looks at a table
+    with suppress(Exception):
         steps = {str(kind).partition(" ")[2] for kind in hdus[NAME].data[COLUMNS[0]]}
         return None if steps.isdisjoint(CORRELATING) else "correlated"
     return None
