@@ -11,7 +11,7 @@ MASK               integers; a card MP_<plane> = bit for each plane, as Rubin ha
 VARIANCE           where there is one; box and WCS
 PSF, PSF_WEIGHTS   of an exposure that is not a match: the PSF, as a basis (n, sy, sx) with weights; PSF alone (sy, sx)
                    where it is one stamp, which for an analytic model is realised at its default size
-PSF, PSF_NODES     the same of stamps on a grid: (n, sy, sx), and a table of their columns X and rows Y, X running fastest
+PSF, PSF_NODES     the same as stamps on a grid: (n, sy, sx), and a table of their columns X and rows Y, X fastest
 KERNEL,            of a match: the matching kernel, see `psfmatch.io.kernels`; what the solver chose and measured stands
 KERNEL_WEIGHTS     in the header of KERNEL (of regions: of LABELS) as STAT <name>
 LABELS, PSF_n      where the PSF jumps at borders, in place of PSF: see `psfmatch.io.regions`
