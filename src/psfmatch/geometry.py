@@ -27,6 +27,7 @@ __all__ = [
     "masked_pixels",
     "no_unit",
     "odd_shape",
+    "once",
     "plain_array",
     "resized",
     "whole_number",
@@ -276,3 +277,8 @@ def resized(stamps: FloatArray, shape: tuple[int, int]) -> FloatArray:
         target.append(slice(new // 2 - half, new // 2 + half + 1))
     out[..., target[0], target[1]] = stamps[..., source[0], source[1]]
     return out
+
+
+def once(images: FloatArray) -> FloatArray:
+    """Images (n, ny, nx); the first alone, (1, ny, nx), where all are alike."""
+    return images[:1] if (images == images[:1]).all() else images

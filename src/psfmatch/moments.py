@@ -126,15 +126,16 @@ def widths(stamps: FloatArray, oversampling: int = 8) -> FloatArray:
     )
     by, bx = (_quintic(stop - start, oversampling) for start, stop in spans)
     smooth = spline_filter1d(spline_filter1d(stamps, 5, axis=1), 5, axis=2)
-    areas = [_area_above_half(by @ one @ bx.T) for one in smooth[:, rows[:, None], columns]]
-    return np.asarray(2.0 * np.sqrt(np.array(areas) / np.pi) / oversampling)
+    areas = _areas_above_half(by @ smooth[:, rows[:, None], columns] @ bx.T)
+    return np.asarray(2.0 * np.sqrt(areas / np.pi) / oversampling)
 
 
-def _area_above_half(image: FloatArray) -> float:
+def _areas_above_half(images: FloatArray) -> FloatArray:
     """The pixels above half the maximum; each counts by the fraction that a local plane leaves above that level."""
-    gy, gx = np.gradient(image)
+    gy, gx = np.gradient(images, axis=(1, 2))
     steep = np.maximum(np.abs(gy) + np.abs(gx), 1e-300)
-    return float(np.clip(0.5 + (image - 0.5 * image.max()) / steep, 0.0, 1.0).sum())
+    above = images - 0.5 * images.max(axis=(1, 2), keepdims=True)
+    return np.asarray(np.clip(0.5 + above / steep, 0.0, 1.0).sum(axis=(1, 2)))
 
 
 @lru_cache(maxsize=64)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from psfmatch.errors import InputError
@@ -164,10 +165,22 @@ def measure_quality(
     ky, kx = kernel.shape
     shape = (max(sy + ky - 1, ty), max(sx + kx - 1, tx))
     reach = (shape[0] + ky - 1, shape[1] + kx - 1) if science.resizable else (sy, sx)
-    pairs = zip(_stamps(science, px, py, reach), _stamps(target, px, py, shape), strict=True)
-    kernels = kernel.stamps(x=px, y=py)
-    rows = [_measure_one(k, own, kernel_sum * want, kernel_sum) for k, (own, want) in zip(kernels, pairs, strict=True)]
-    return Quality(px, py, *np.array(rows).T)
+    own, want = _stamps(science, px, py, reach), kernel_sum * _stamps(target, px, py, shape)
+    k = kernel.stamps(x=px, y=py)
+    difference = _centred_convolution(own, k, shape) - want
+    growth = np.abs(_growth(difference))
+    largest = growth.max(axis=1)
+    return Quality(
+        px,
+        py,
+        residual=np.linalg.norm(difference, axis=(1, 2)) / np.linalg.norm(want, axis=(1, 2)),
+        max_residual=np.abs(difference).max(axis=(1, 2)) / np.abs(want).max(axis=(1, 2)),
+        ee_error=largest / abs(kernel_sum),
+        noise_gain=(k**2).sum(axis=(1, 2)),
+        negative_flux=np.maximum(-k, 0.0).sum(axis=(1, 2)),
+        kernel_sum=k.sum(axis=(1, 2)),
+        ee_radius=np.sqrt(np.argmax(growth >= 0.99 * largest[:, None], axis=1)),
+    )
 
 
 def _stamps(psf: PSF, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
@@ -177,31 +190,24 @@ def _stamps(psf: PSF, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> F
     return np.broadcast_to(psf.stamps(x=x[:1], y=y[:1], shape=shape), (x.size, *shape))
 
 
-def _measure_one(k: FloatArray, science: FloatArray, want: FloatArray, kernel_sum: float) -> tuple[float, ...]:
-    difference = _centred_convolution(science, k, (want.shape[0], want.shape[1])) - want
-    growth = np.abs(_growth(difference))
-    return (
-        float(np.linalg.norm(difference) / np.linalg.norm(want)),
-        float(np.abs(difference).max() / np.abs(want).max()),
-        float(growth.max() / abs(kernel_sum)),
-        float((k**2).sum()),
-        float(-k[k < 0].sum()),
-        float(k.sum()),
-        float(np.sqrt(np.flatnonzero(growth >= 0.99 * growth.max())[0])),
-    )
-
-
-def _centred_convolution(stamp: FloatArray, kernel: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """The linear convolution, with its origin at the centre of an array of this (odd) shape."""
+def _centred_convolution(stamps: FloatArray, kernels: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """The linear convolutions of images (n, ., .), with their origins at the centre of arrays of this (odd) shape."""
     # What wraps around stays outside of that shape.
-    size = [fft.next_fast_len(max(n, s), real=True) for n, s in zip(shape, stamp.shape, strict=True)]
-    full = fft.irfft2(fft.rfft2(stamp, size) * fft.rfft2(kernel, size), size)
-    roll = [n // 2 - s // 2 - k // 2 for n, s, k in zip(shape, stamp.shape, kernel.shape, strict=True)]
-    return np.asarray(np.roll(full, roll, axis=(0, 1))[: shape[0], : shape[1]])
+    size = [fft.next_fast_len(max(n, s), real=True) for n, s in zip(shape, stamps.shape[1:], strict=True)]
+    full = fft.irfft2(fft.rfft2(stamps, size) * fft.rfft2(kernels, size), size)
+    sides = zip(shape, stamps.shape[1:], kernels.shape[1:], strict=True)
+    rolled = np.roll(full, [n // 2 - s // 2 - k // 2 for n, s, k in sides], axis=(1, 2))
+    return np.asarray(rolled[:, : shape[0], : shape[1]])
 
 
-def _growth(image: FloatArray) -> FloatArray:
-    """The flux within every radius from the central pixel, by the square of the radius."""
-    ny, nx = image.shape
-    r2 = (np.arange(ny)[:, None] - ny // 2) ** 2 + (np.arange(nx)[None, :] - nx // 2) ** 2
-    return np.cumsum(np.bincount(r2.ravel(), weights=image.ravel()))
+def _growth(images: FloatArray) -> FloatArray:
+    """The flux of images (n, ny, nx) within every radius from the central pixel, by the square of the radius."""
+    squared = _squared_radius((images.shape[1], images.shape[2]))
+    return np.cumsum([np.bincount(squared, weights=image.ravel()) for image in images], axis=1)
+
+
+@lru_cache(maxsize=16)
+def _squared_radius(shape: tuple[int, int]) -> NDArray[np.intp]:
+    """Of every pixel, from the central one."""
+    y, x = (np.arange(n) - n // 2 for n in shape)
+    return frozen((y[:, None] ** 2 + x**2).ravel())

@@ -137,14 +137,16 @@ def _fitted(seen: Sequence[_Seen], noise: FloatArray) -> list[Wings]:
     width, noise = widths(np.array([seen[k].image for k in bright])), noise[bright]
     smooth = _smooth(window, width, noise)
     ringed = window.misfit(smooth, noise) > RINGED
+    flux, error, amplitude = window.flux.copy(), SIGNIFICANCE * noise * window.norm, window.amplitude(smooth)
     for i, k in enumerate(bright):
-        wings, own = smooth[i], window.only([i])
+        wings = smooth[i]
         if ringed[i] or wings.slope < SHALLOWEST:
-            wings, own = _power_law("diffraction", DIFFRACTION_SLOPE, width[i]), _ring_window(seen[k], width[i])
-        flux, error = own.flux[0], SIGNIFICANCE * noise[i] * own.norm
-        if flux > error:
-            amplitude = float(own.amplitude([wings])[0] * (1.0 - (error / flux) ** 2))
-            out[k] = _with_missing(replace(wings, amplitude=amplitude), seen[k], width[i])
+            wings, rings = _power_law("diffraction", DIFFRACTION_SLOPE, width[i]), _ring_window(seen[k], width[i])
+            flux[i], error[i] = rings.flux[0], SIGNIFICANCE * noise[i] * rings.norm
+            amplitude[i] = rings.amplitude([wings])[0]
+        if flux[i] > error[i]:
+            scale = float(amplitude[i] * (1.0 - (error[i] / flux[i]) ** 2))
+            out[k] = _with_missing(replace(wings, amplitude=scale), seen[k], width[i])
     return out
 
 
@@ -296,10 +298,6 @@ class _Window:
         weight = np.sin(np.pi * np.clip((r - inner) / (1.0 - inner), 0.0, 1.0)) ** 2 * r**2
         sums = [np.bincount(place, one.image[inside], minlength=radius.size) for one in seen]
         return cls(radius, weight, count, np.array(sums, float))
-
-    def only(self, stamps: Sequence[int]) -> _Window:
-        """Some of the stamps."""
-        return replace(self, values=self.values[stamps])
 
     @cached_property
     def log_radius(self) -> FloatArray:

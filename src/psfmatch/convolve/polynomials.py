@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import scaled
 from psfmatch.convolve.blocks import Batch, Blocks
-from psfmatch.convolve.local import MANY, SHARE, LocalKernel, Terms, added, negligible
+from psfmatch.convolve.local import SHARE, LocalKernel, Terms, added, negligible
 from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import FloatArray
 from psfmatch.kernel import MatchingKernel
@@ -19,6 +19,8 @@ from psfmatch.kernel import MatchingKernel
 __all__ = ["PolynomialKernel"]
 
 KEPT = 3
+MOST_OWN, OWN_SHARE = 15, 2 / 3
+"""A field's own terms, if they are no more, are used in blocks that need this share of them."""
 
 
 class PolynomialKernel(LocalKernel):
@@ -36,7 +38,7 @@ class PolynomialKernel(LocalKernel):
         self.columns, self.rows = _axis_terms(blocks.x.side, at_x), _axis_terms(blocks.y.step, at_y)
         self._known: dict[int, _Row] = {}
         self.own: _OwnTerms | None = None
-        if len(images) <= MANY:
+        if len(images) <= MOST_OWN and self._row(blocks.y.count // 2).counts.max() >= OWN_SHARE * len(images):
             self.own = _OwnTerms(
                 [(j, i) for i, j in term_degrees(kernel.weights.order)],
                 images,
@@ -78,7 +80,7 @@ class PolynomialKernel(LocalKernel):
     def _terms(self, batch: Batch) -> Terms:
         tables = [self._row(row) for row, _ in batch]
         needed = np.any([table.needed[column] for table, (_, column) in zip(tables, batch, strict=True)], axis=0)
-        if self.own is not None and np.count_nonzero(needed) == len(self.own.pairs):
+        if self.own is not None and np.count_nonzero(needed) >= OWN_SHARE * len(self.own.pairs):
             return self.own.terms(batch)
         j, m = np.nonzero(needed)
         pairs = list(zip(j.tolist(), m.tolist(), strict=True))
@@ -106,10 +108,15 @@ class _Row(NamedTuple):
     table: FloatArray
     needed: NDArray[np.bool_]
 
+    @property
+    def counts(self) -> NDArray[np.intp]:
+        """How many each block needs."""
+        return np.asarray(np.count_nonzero(self.needed, axis=(1, 2)))
+
 
 @dataclass(frozen=True, eq=False)
 class _OwnTerms:
-    """The terms of the whole field, which are the same in every block: where all are needed, nothing is mixed.
+    """The terms of the whole field, which are the same in every block: where most are needed, nothing is mixed.
 
     Parameters
     ----------

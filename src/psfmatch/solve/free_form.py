@@ -21,7 +21,7 @@ from psfmatch.solve.demand import AMPLIFIED, Amplification, Demand
 from psfmatch.solve.fourier import Fourier
 from psfmatch.solve.frontier import least_residual
 from psfmatch.solve.solution import Outcome, Solution, set_by_hand
-from psfmatch.solve.toeplitz import PixelEquations, pixel_equations, solve_all
+from psfmatch.solve.toeplitz import PixelEquations, pixel_equations, residuals, solve_all
 from psfmatch.solve.trade import AS_SMOOTH, STRENGTHS, Choice, Market, choose_size, choose_strength
 from psfmatch.solve.variation import CHECKED, Check, Model, Solved, models, nodes, on_box, varying_kernel
 from psfmatch.stamp_noise import denoised, noises, stamp_noise
@@ -285,17 +285,15 @@ class _Work:
         self._check = self._sample(
             *on_box(self.box, np.linspace(-1.0, 1.0, self.checked) if self._varies else np.zeros(1))
         )
+        cells, size = self._check, self.options.size or self._cap()
+        equations = pixel_equations(cells.science, cells.target, size)
         hard = self._center_and_corners()
-        equations = pixel_equations(
-            self._check.science[hard], self._check.target[hard], self.options.size or self._cap()
-        )
-        hardest = self._hardest(equations)
-        demand = self._demand(self._check.science[hard[hardest]], self._check.target[hard[hardest]])
+        hardest = hard[self._hardest([equations[k] for k in hard])]
+        demand = self._demand(cells.science[hardest], cells.target[hardest])
         self.demanded = demand.largest(self.options.tolerance)
         market = Market(equations[hardest], demand, self.options.tolerance, self.options.max_noise_gain)
-        self._choose(equations, market)
-        if not self._varies:
-            self._sampled[None] = self._check, [equations[0].cropped(self.size)]
+        self._choose([equations[k] for k in hard], market)
+        self._check_equations = [e.cropped(self.size) for e in equations]
 
     def _hardest(self, equations: list[PixelEquations]) -> int:
         """Which pair leaves the largest residual, whatever the noise gain, with a kernel of a likely size."""
@@ -303,7 +301,7 @@ class _Work:
         if len(trials) == 1:
             return 0
         kernels = solve_all(trials, STRENGTHS[-2], [None] * len(trials))
-        return int(np.argmax([e.residual(k) for e, k in zip(trials, kernels, strict=True)]))
+        return int(np.argmax(residuals(trials, kernels)))
 
     def _center_and_corners(self) -> NDArray[np.intp]:
         """Which positions of the check are nearest to these."""
@@ -415,17 +413,19 @@ class _Work:
 
     def _cells_of(self, model: Model | None) -> tuple[SpatialCellSet, list[PixelEquations]]:
         """The cells that a model is fitted to, or those of the check; made once, whatever the strength."""
-        key = model and (model.kind, model.side)
+        if model is None:
+            return self._check, self._check_equations
+        key = model.kind, model.side
         if key not in self._sampled:
-            cells = self._sample(*nodes(model, self.box)) if model else self._check
+            cells = self._sample(*nodes(model, self.box))
             self._sampled[key] = cells, pixel_equations(cells.science, cells.target, self.size)
         return self._sampled[key]
 
     def _reach(self, kernels: FloatArray, own: Solved, equations: list[PixelEquations]) -> None:
         """Take the figures of the kernels in some cells, given what these cells' own would be."""
-        residuals = [e.residual(k) for e, k in zip(equations, kernels, strict=True)]
-        hardest = int(np.argmax(residuals))
-        self.reached = residuals[hardest]
+        left = residuals(equations, kernels)
+        hardest = int(np.argmax(left))
+        self.reached = float(left[hardest])
         most = SLACK * float((kernels[hardest] ** 2).sum())
         least = least_residual(
             equations[hardest], own.kernels[hardest], self.strength, most, self._sums(own.cells)[hardest]
@@ -435,7 +435,7 @@ class _Work:
         self.amplification = Amplification.of(kernels)
         self.ripples = self.amplification.largest > AMPLIFIED and any(
             self._demand(cell.science, cell.target).exceeded(kernel, residual, self.options.tolerance)
-            for cell, kernel, residual in zip(own.cells, kernels, residuals, strict=True)
+            for cell, kernel, residual in zip(own.cells, kernels, left.tolist(), strict=True)
         )
 
     def _sample(self, x: FloatArray, y: FloatArray) -> SpatialCellSet:

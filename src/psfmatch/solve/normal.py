@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, once
 from psfmatch.machine import one_blas_thread, processors
 
 __all__ = ["NormalEquations", "designs", "normal_equations"]
 
 CHUNK = 1 << 21
 """Numbers in an array that comes and goes."""
+ROUND = 8
+"""Chunks of cells at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,21 +82,28 @@ def _parseval(science: FloatArray, target: FloatArray, basis: FloatArray) -> Nor
     if size % 2 == 0:
         weight[:, -1] /= 2.0
     margin = basis.shape[1] // 2
+    wanted = np.pad(once(target), ((0, 0), (margin, margin), (margin, margin)))
     n, m = len(science), len(basis)
     matrix, vector = np.empty((n, m, m)), np.empty((n, m))
+    first, second = np.triu_indices(m)
 
-    def fill(cells: slice) -> None:
+    def fill_vector(cells: slice) -> FloatArray:
+        """The vectors of some cells, and, returned, the power spectra of their stamps."""
         s = fft.rfft2(science[cells], shape).reshape(-1, weight.size)
-        t = fft.rfft2(np.pad(target[cells], ((0, 0), (margin, margin), (margin, margin))), shape).reshape(s.shape)
-        spectrum = (s.real**2 + s.imag**2) * weight.ravel()
-        for i in range(m):
-            products = (b[i:].real * b[i].real + b[i:].imag * b[i].imag).T
-            matrix[cells, i, i:] = matrix[cells, i:, i] = spectrum @ products
+        t = fft.rfft2(wanted[cells] if len(wanted) == n else wanted, shape).reshape(-1, weight.size)
         cross = np.conj(s) * t * weight.ravel()
         vector[cells] = cross.real @ b.real.T + cross.imag @ b.imag.T
+        return np.asarray((s.real**2 + s.imag**2) * weight.ravel())
 
+    chunks = list(_chunks(n, CHUNK // (4 * size**2)))
     with one_blas_thread(), ThreadPoolExecutor(processors()) as pool:
-        list(pool.map(fill, _chunks(n, CHUNK // (4 * size**2))))
+        for some in (chunks[k : k + ROUND] for k in range(0, len(chunks), ROUND)):
+            spectra = list(pool.map(fill_vector, some))
+            for pairs in _chunks(len(first), CHUNK // (8 * weight.size)):
+                i, j = first[pairs], second[pairs]
+                products = (b[i].real * b[j].real + b[i].imag * b[j].imag).T
+                for cells, values in zip(some, pool.map(products.__rmatmul__, spectra), strict=True):
+                    matrix[cells, i, j] = matrix[cells, j, i] = values
     pixels = (science.shape[1] + basis.shape[1] - 1) ** 2
     return NormalEquations(matrix, vector, (target**2).sum(axis=(1, 2)), pixels)
 
@@ -131,6 +140,7 @@ def designs(science: FloatArray, basis: FloatArray) -> Iterator[tuple[slice, Flo
 
 
 def _chunks(count: int, step: int) -> Iterator[slice]:
-    """The cells, about so many at a time."""
-    for start in range(0, count, max(1, step)):
-        yield slice(start, min(start + max(1, step), count))
+    """All of them, in equal parts of about so many."""
+    parts = min(count, max(1, round(count / max(1, step))))
+    for k in range(parts):
+        yield slice(k * count // parts, (k + 1) * count // parts)

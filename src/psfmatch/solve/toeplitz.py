@@ -10,11 +10,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from scipy import fft
 
-from psfmatch.geometry import FloatArray
+from psfmatch.geometry import FloatArray, once
 from psfmatch.machine import one_blas_thread, processors
 from psfmatch.solve.cholesky import factorise, substituted
 
-__all__ = ["Factored", "PixelEquations", "correlations", "pixel_equations", "solve_all"]
+__all__ = ["Factored", "PixelEquations", "changes", "correlations", "pixel_equations", "residuals", "solve_all"]
 
 ROUNDING = 1e-14
 """What is odd by less, relative to the whole, is so by rounding."""
@@ -27,12 +27,20 @@ def solve_all(equations: Sequence[PixelEquations], strength: float, kernel_sums:
 
     Matrices of this size gain little from threads inside BLAS, and lose much where processors are shared.
     """
-    with one_blas_thread(), ThreadPoolExecutor(processors()) as pool:
+    threads = processors()
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         if len(equations) == 1:
             factored = equations[0].factored(strength)
             factored.prepare(equations[0].cross, pool)
             return factored.kernel(equations[0].cross, kernel_sums[0])[None]
-        return np.array(list(pool.map(lambda e, s: e.solve(strength, s), equations, kernel_sums)))
+        kernels = np.empty((len(equations), *equations[0].cross.shape))
+
+        def solve(first: int) -> None:
+            for k in range(first, len(equations), threads):
+                kernels[k] = equations[k].solve(strength, kernel_sums[k])
+
+        list(pool.map(solve, range(threads)))
+        return kernels
 
 
 def pixel_equations(science: FloatArray, target: FloatArray, size: int) -> list[PixelEquations]:
@@ -63,8 +71,7 @@ def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[Fl
     side = max(science.shape[1], target.shape[1])
     length = fft.next_fast_len(max(side, size) + size - 1, real=True)
     shape, workers = (length, length), processors()
-    wanted = target[:1] if (target == target[:1]).all() else target
-    s, t = (fft.rfft2(stamps, shape, workers=workers) for stamps in (science, wanted))
+    s, t = (fft.rfft2(stamps, shape, workers=workers) for stamps in (science, once(target)))
     lags = np.arange(-(size - 1), size)
     pixels = np.arange(-(size // 2), size // 2 + 1) + target.shape[1] // 2 - science.shape[1] // 2
     # The power spectrum is real, and A even: lags of y >= 0 say it all.
@@ -73,6 +80,31 @@ def correlations(science: FloatArray, target: FloatArray, size: int) -> tuple[Fl
     rows = fft.ifft(np.conj(s) * t, axis=1, overwrite_x=True, workers=workers)[:, pixels]
     cross = fft.irfft(rows, length, workers=workers)[:, :, pixels]
     return np.concatenate([half[:, :0:-1, ::-1], half], axis=1), cross
+
+
+def residuals(equations: Sequence[PixelEquations], kernels: FloatArray) -> FloatArray:
+    """``norm2(K*S - T) / norm2(T)`` of the kernel (n, size, size) of each cell, as far as double precision tells."""
+    power = np.array([e.power for e in equations])
+    cross = np.array([(k * e.cross).sum() for e, k in zip(equations, kernels, strict=True)])
+    square = power - 2.0 * cross + _matched_powers(equations, kernels)
+    return np.asarray(np.sqrt(np.maximum(square / power, RESOLVED)))
+
+
+def changes(equations: Sequence[PixelEquations], differences: FloatArray) -> FloatArray:
+    """``norm2(D*S) / norm2(T)``: what a change D of the kernel of each cell does to the matched PSF."""
+    powers = np.maximum(_matched_powers(equations, differences), 0.0)
+    return np.asarray(np.sqrt(powers / np.array([e.power for e in equations])))
+
+
+def _matched_powers(equations: Sequence[PixelEquations], kernels: FloatArray) -> FloatArray:
+    """``norm2(K*S)^2``, the sum of ``A |K|^2`` over frequencies (Parseval)."""
+    spectra = np.stack([e.spectrum for e in equations])
+    side = spectra.shape[1]
+    amplitudes = fft.rfft2(kernels, (side, side))
+    powers = spectra * (amplitudes.real**2 + amplitudes.imag**2)
+    # Of the frequencies along x, all but 0 (and the highest, of an even length) stand for two.
+    single = powers[:, :, 0] + (powers[:, :, -1] if side % 2 == 0 else 0.0)
+    return np.asarray((2.0 * powers.sum(axis=(1, 2)) - single.sum(axis=1)) / side**2)
 
 
 class PixelEquations:
@@ -111,22 +143,16 @@ class PixelEquations:
 
     def residual(self, kernel: FloatArray) -> float:
         """``norm2(K*S - T) / norm2(T)`` over the whole convolution of the stamps, as far as double precision tells."""
-        matched = float((kernel * self.applied(kernel)).sum())
-        square = self.power - 2.0 * float((kernel * self.cross).sum()) + matched
-        return float(np.sqrt(max(square / self.power, RESOLVED)))
-
-    def change(self, difference: FloatArray) -> float:
-        """``norm2(D*S) / norm2(T)``: what a change D of the kernel does to the matched PSF."""
-        return float(np.sqrt(max(float((difference * self.applied(difference)).sum()), 0.0) / self.power))
+        return float(residuals([self], kernel[None])[0])
 
     def applied(self, kernels: FloatArray) -> FloatArray:
         """A k, by FFT, of kernels (..., size, size)."""
-        shape = self._spectrum.shape[0], self._spectrum.shape[0]
-        product = fft.irfft2(self._spectrum * fft.rfft2(kernels, shape), shape)
+        shape = self.spectrum.shape[0], self.spectrum.shape[0]
+        product = fft.irfft2(self.spectrum * fft.rfft2(kernels, shape), shape)
         return np.asarray(product[..., : self.size, : self.size])
 
     @cached_property
-    def _spectrum(self) -> FloatArray:
+    def spectrum(self) -> FloatArray:
         """The transform of A wrapped around the first pixel, real because A is even."""
         side, lags = fft.next_fast_len(2 * self.size - 1, real=True), np.arange(1 - self.size, self.size)
         wrapped = np.zeros((side, side))

@@ -12,7 +12,7 @@ from psfmatch.fields import FieldKind, n_terms
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.kernel import MatchingKernel
 from psfmatch.solve.compress import compressed_cells
-from psfmatch.solve.toeplitz import PixelEquations
+from psfmatch.solve.toeplitz import PixelEquations, changes, residuals
 
 __all__ = ["CHECKED", "Check", "Model", "Solved", "Variation", "models", "nodes", "on_box", "varying_kernel"]
 
@@ -48,13 +48,13 @@ class Check:
 
     def own_residual(self) -> float:
         """The worst residual of the positions' own kernels."""
-        return max(e.residual(k) for e, k in zip(self.equations, self.solved.kernels, strict=True))
+        return float(residuals(self.equations, self.solved.kernels).max())
 
     def worst(self, kernel: MatchingKernel) -> float:
         """What a kernel for the field changes in the matched PSF, at worst, in units of its norm."""
         cells = self.solved.cells
         moved = kernel.stamps(x=cells.x, y=cells.y) - self.solved.kernels
-        return max(e.change(d) for e, d in zip(self.equations, moved, strict=True))
+        return float(changes(self.equations, moved).max())
 
     def excludes(self, model: Model, box: Box, enough: float, share: float) -> bool:
         """Whether a model is too poor even if it is fitted to these very positions, where they are enough to say."""
