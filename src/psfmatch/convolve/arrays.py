@@ -50,6 +50,16 @@ def scaled(xp: Any, image: Any, factor: Any) -> Any:
     return image
 
 
+def sum_of_products(xp: Any, pairs: list[tuple[Any, Any]]) -> Any:
+    """``sum a b`` over pairs of images."""
+    (a, b), *rest = pairs
+    total = a * b
+    room = xp.empty_like(total) if rest else None
+    for a, b in rest:
+        total += np.multiply(a, b, out=room) if xp is np else a * b
+    return total
+
+
 def complex_type(xp: Any, real: Any) -> Any:
     """The complex type that has the precision of a real one."""
     return xp.complex64 if real == xp.float32 else xp.complex128

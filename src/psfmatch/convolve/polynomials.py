@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import scaled
+from psfmatch.convolve.arrays import scaled, sum_of_products
 from psfmatch.convolve.blocks import Batch, Blocks
 from psfmatch.convolve.local import SHARE, LocalKernel, Terms, added, negligible
 from psfmatch.fields import Field, term_degrees
@@ -52,10 +52,10 @@ class PolynomialKernel(LocalKernel):
         products: dict[int, Any] = {}
         for level in self._levels(terms, precise):
             spectra = self._spectra(cut, terms.p, {m for _, m in level.pairs}, level.dtype, spectra)
-            sums: dict[int, Any] = {}
+            terms_of: dict[int, list[tuple[Any, Any]]] = {}
             for (j, m), image in zip(level.pairs, level.images, strict=True):
-                sums[j] = added(sums.get(j), spectra[m] * image)
-            products |= {j: added(products.get(j), total) for j, total in sums.items()}
+                terms_of.setdefault(j, []).append((spectra[m], image))
+            products |= {j: added(products.get(j), sum_of_products(self.xp, pairs)) for j, pairs in terms_of.items()}
         total = None
         for j, product in products.items():  # those in double precision first: they take in the others
             # What wraps falls into the kernel's margin, which is cut off.
