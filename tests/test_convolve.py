@@ -22,7 +22,7 @@ from psfmatch import (
     convolve_many,
 )
 from psfmatch.convolve import job
-from psfmatch.convolve.arrays import norms
+from psfmatch.convolve.arrays import roughness
 from psfmatch.convolve.flags import dilated, rectangles
 from psfmatch.convolve.job import Job, _median
 from psfmatch.convolve.splines import _thinned
@@ -207,11 +207,30 @@ def test_sources_on_nothing_are_as_true_as_on_a_sky(kernel, dtype):
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-9, 1.0, 1e25])
-def test_no_norm_over_or_underflows(unit):
-    images = np.random.default_rng(15).normal(size=(3, 5, 8))
+def test_no_square_over_or_underflows(unit):
+    """The root mean square over the sides of the transform, and twice that of the brightest row."""
+    images = np.random.default_rng(15).normal(size=(4, 5, 8))
     images[1] = 0.0
-    wanted = unit * np.linalg.norm(images.reshape(3, -1), axis=1)
-    np.testing.assert_allclose(norms(np, (unit * images).astype(np.float32)), wanted, rtol=1e-6)
+    images[3, 2] *= 40.0
+    wanted = unit * np.linalg.norm(images.reshape(4, -1), axis=1) / np.sqrt(6 * 9)
+    wanted[3] = unit * 2.0 * np.linalg.norm(images[3, 2]) / 3.0
+    wanted[[0, 2]] = np.maximum(wanted, unit * 2.0 * np.linalg.norm(images, axis=2).max(axis=1) / 3.0)[[0, 2]]
+    np.testing.assert_allclose(roughness(np, (unit * images).astype(np.float32), (6, 9)), wanted, rtol=1e-6)
+
+
+def test_the_rows_of_a_bright_star_are_as_true_as_others():
+    """Rounding errors of the transforms along rows stay in them; the star on its own would be within the limits."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:391, :470]
+    u = np.arange(-5, 6)
+    seeing = np.exp(-(u[:, None] ** 2 + u**2) / 8.0)
+    kernel = MatchingKernel.constant(seeing / seeing.sum(), Box.from_shape(y.shape))
+    for peak in 10.0 ** np.arange(4.0, 6.5, 0.5):
+        star = peak * np.exp(-((y - 195) ** 2 + (x - 240) ** 2) / 8.0)
+        image = (rng.normal(1000.0, 30.0, y.shape) + star).astype(np.float32)
+        single, double = (convolve(Exposure(image.astype(t)), kernel).image for t in (np.float32, np.float64))
+        faint = convolve(Exposure(star), kernel).image < 1.0
+        assert np.abs(single - double)[faint].max() < 1e-6 * 1000.0
 
 
 @pytest.mark.parametrize("kind", ["polynomial", "spline"])

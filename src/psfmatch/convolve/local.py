@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import complex_type, mixed, norms, transforms
+from psfmatch.convolve.arrays import complex_type, mixed, roughness, transforms
 from psfmatch.convolve.blocks import Batch, Blocks
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
@@ -43,7 +43,7 @@ MANY = 10
 SHARE = 0.3
 ROUNDING = 4.0 * 2.0**-24
 """Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of the
-image's root mean square and the kernel's largest Fourier amplitude: measured, for sides of 64 to 400 px."""
+image's `roughness` and the kernel's largest Fourier amplitude: measured, for sides of 64 to 540 px."""
 
 
 class LocalKernel:
@@ -168,10 +168,11 @@ class LocalKernel:
 
     def _rounding(self, cut: Any, floor: Any, terms: Terms) -> FloatArray:
         """The terms' rounding errors in single precision, in units of the convolved floor: shape (n, terms)."""
-        side = np.sqrt(self.blocks.y.side * self.blocks.x.side)
-        sizes, floors = np.array(norms(self.xp, cut)), np.array([self.response * float(f) for f in floor[:, 0, 0]])
-        sizes[sizes * side > HUGE] = np.inf
-        return np.asarray(ROUNDING / side * (sizes / np.maximum(floors, TINY))[:, None] * terms.heights)
+        sides = self.blocks.y.side, self.blocks.x.side
+        sizes = np.array(roughness(self.xp, cut, sides))
+        sizes[sizes > HUGE / (sides[0] * sides[1])] = np.inf
+        floors = np.array([self.response * float(f) for f in floor[:, 0, 0]])
+        return np.asarray(ROUNDING * (sizes / np.maximum(floors, TINY))[:, None] * terms.heights)
 
     @cached_property
     def _heights(self) -> FloatArray:
