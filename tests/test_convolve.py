@@ -27,6 +27,7 @@ from psfmatch.convolve.flags import dilated, rectangles
 from psfmatch.convolve.job import Job, _median
 from psfmatch.convolve.splines import _thinned
 from psfmatch.exposure import MASK_PLANES
+from psfmatch.fields import n_terms
 
 BOX = Box.from_shape((131, 83), y0=-30, x0=500)
 KY, KX = 7, 11
@@ -231,6 +232,48 @@ def test_the_rows_of_a_bright_star_are_as_true_as_others():
         single, double = (convolve(Exposure(image.astype(t)), kernel).image for t in (np.float32, np.float64))
         faint = convolve(Exposure(star), kernel).image < 1.0
         assert np.abs(single - double)[faint].max() < 1e-6 * 1000.0
+
+
+@pytest.mark.parametrize(("dtype", "worst"), [(np.float32, 1e-6), (np.float64, 1e-8)])
+@pytest.mark.parametrize("garbage", [1e6, 1e12, 1e30])
+@pytest.mark.parametrize("many", [False, True], ids=["convolve", "convolve_many"])
+def test_garbage_over_most_of_a_block_stays_in_its_footprint(dtype, worst, garbage, many):
+    image = np.random.default_rng(0).normal(100.0, 10.0, (131, 200)).astype(dtype)
+    spoilt = image.copy()
+    spoilt[9:-9, 14:-14] = garbage
+    kernel = MatchingKernel.constant(np.full((3, 5), 1.0 / 15.0), Box.from_shape(image.shape))
+
+    def done(image):
+        return convolve_many([Exposure(image)], [kernel])[0] if many else convolve(Exposure(image), kernel)
+
+    change = np.abs(done(spoilt).image - done(image).image)
+    change[8:-8, 12:-12] = 0.0
+    assert change.max() < 100.0 * worst
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (3, 40), (4, 2), (1, 7)])
+def test_the_smallest_cut_outs(shape):
+    e = Exposure(np.random.default_rng(2).normal(100.0, 10.0, shape), variance=np.full(shape, 100.0))
+    kernel = MatchingKernel.constant(np.full((min(shape[0], 3), 1), 0.3), e.box)
+    (many,), truth = convolve_many([e], [kernel]), convolve(e, kernel, convolver=Direct())
+    np.testing.assert_allclose(many.image, truth.image)
+    np.testing.assert_allclose(many.variance, truth.variance, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "shape", "order"), [(9, (9, 11), 4), (21, (25, 21), 4), (21, (42, 47), 6)])
+def test_frames_hardly_larger_than_the_kernel_have_a_true_variance(side, shape, order):
+    """Blocks reach beyond the frame, where polynomials of degree 12 are 1e10 times as large as on it."""
+    rng, u = np.random.default_rng(0), np.arange(side) - side // 2
+    shift = [(0.0, 0.0), (0.3, 0.0), (0.0, -0.2)]
+    images = np.array([np.exp(-((u[:, None] - dy) ** 2 + (u - dx) ** 2) / (side / 5) ** 2) for dy, dx in shift])
+    images /= images.sum(axis=(1, 2), keepdims=True)
+    images[1:] -= images[0]
+    coefficients = np.vstack([np.eye(1, n_terms(order)), 0.3 * rng.normal(size=(2, n_terms(order)))])
+    e = Exposure(rng.normal(100.0, 10.0, shape), variance=np.full(shape, 100.0))
+    kernel = MatchingKernel(images, Field(coefficients, e.box))
+    fast, truth = (convolve(e, kernel, convolver=c()) for c in (FFT, Direct))
+    np.testing.assert_allclose(fast.variance, truth.variance, rtol=1e-4)
+    np.testing.assert_allclose(fast.image, truth.image, rtol=1e-11)
 
 
 @pytest.mark.parametrize("kind", ["polynomial", "spline"])

@@ -28,6 +28,10 @@ ONE = 1000
 TILES = 4
 SPREADS = 3.0
 DARK = 4.0
+FAINT = 50
+"""One in so many pixels is as faint as the faintest that count."""
+GARBAGE = {4: 1e3, 8: 1e9}
+"""Beyond this contrast to them, nothing counts for the level of a block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,7 @@ class Job:
         if noise is not None and self.squared is not None:
             if gaps:
                 noise[~sure] = 0
-            floor = _floor(_sample(noise), 0.0)
+            floor = _level_and_floor(_sample(noise), _sample(sure))[1]
             # Where less is left than the error of K^2 next to something bright, that error: zero would weigh most.
             sums.variance = abs(self._convolved(self.squared, noise, batch, floor))
         spread = source.dilated(flags, self.support)
@@ -173,8 +177,9 @@ def _sample(cut: Any) -> Any:
     """About a thousand pixels of each block, as many in each of its tiles: shape (n, ty, my, tx, mx)."""
     n, ny, nx = cut.shape
     part = cut[:, :: max(1, ny // SAMPLE), :: max(1, nx // SAMPLE)]
-    my, mx = part.shape[1] // TILES, part.shape[2] // TILES
-    return part[:, : my * TILES, : mx * TILES].reshape((n, TILES, my, TILES, mx))
+    ty, tx = (min(TILES, side) for side in part.shape[1:])
+    my, mx = part.shape[1] // ty, part.shape[2] // tx
+    return part[:, : my * ty, : mx * tx].reshape((n, ty, my, tx, mx))
 
 
 def _median(values: Any, present: Any = None) -> Any:
@@ -193,10 +198,21 @@ def _level_and_floor(sample: Any, present: Any) -> tuple[Any, Any]:
     """What may be subtracted from each block without loss to its faint parts, and its `_floor`: shape (n, 1, 1)."""
     xp = namespace(sample)
     flat = (sample.shape[0], -1)
+    present = present & _plausible(sample, present)
     level = _median(sample.reshape(flat), present.reshape(flat))
     wide = level[:, :, :, None, None]
     floor = _floor(xp.where(present, sample - wide, xp.zeros_like(sample)), wide)
     return xp.where(floor < abs(level) / DARK, xp.zeros_like(level), level), floor
+
+
+def _plausible(sample: Any, present: Any) -> Any:
+    """What is not beyond all contrast to the faintest pixels: garbage, even where it fills most of a block."""
+    xp = namespace(sample)
+    size = xp.where(present & (sample != 0), abs(sample), xp.asarray(float("inf"), dtype=sample.dtype))
+    ordered = xp.sort(size.reshape((size.shape[0], -1)), axis=1)
+    faint = ordered[:, ordered.shape[1] // FAINT, None, None, None, None]
+    with np.errstate(over="ignore"):
+        return ~(abs(sample) > GARBAGE[8 if sample.dtype == xp.float64 else 4] * faint)
 
 
 def _floor(sample: Any, level: Any) -> Any:

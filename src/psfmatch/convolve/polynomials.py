@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psfmatch.convolve.arrays import scaled, sum_of_products
-from psfmatch.convolve.blocks import Batch, Blocks
+from psfmatch.convolve.blocks import Axis, Batch, Blocks
 from psfmatch.convolve.local import SHARE, LocalKernel, Terms, added, negligible
 from psfmatch.fields import Field, term_degrees
 from psfmatch.geometry import FloatArray
@@ -96,10 +96,23 @@ class PolynomialKernel(LocalKernel):
             table = (self.rows.matrices[row] @ self.table)[None] @ self.columns.matrices.swapaxes(1, 2)[:, None]
             sizes = np.sqrt((table**2).sum(axis=1))
             flat = sizes.reshape(len(table), -1)
-            needed = ~negligible(flat, self.tolerance * flat.max(axis=1, keepdims=True))
+            needed = ~negligible(flat, self.tolerance * self._least_norms(row)[:, None])
             found = _Row(table, needed.reshape(sizes.shape))
             self._known = {**{k: v for k, v in self._known.items() if abs(k - row) < KEPT}, row: found}
         return found
+
+    def _least_norms(self, row: int) -> FloatArray:
+        """The least 2-norm of the kernel at nine pixels of the output in each block of a row, in the frame."""
+        x, y = (_first_middle_last(axis) for axis in (self.blocks.x, self.blocks.y))
+        weights = self.kernel.weights.on_grid(x=x.ravel(), y=y[row])
+        norms = np.sqrt((weights**2).sum(axis=0)).reshape(3, len(x), 3)
+        return np.asarray(norms.min(axis=(0, 2)))
+
+
+def _first_middle_last(axis: Axis) -> FloatArray:
+    """Coordinates in the parent frame of pixels that each block puts: shape (count, 3)."""
+    spans = np.array([axis.span(k) for k in range(axis.count)], float)
+    return np.asarray(axis.origin + spans @ np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]) - [0.0, 0.5, 1.0])
 
 
 class _Row(NamedTuple):
