@@ -55,7 +55,8 @@ class FFT:
         The largest change of the kernel at any pixel, in the 2-norm over its pixels and relative to that of the
         kernel, at which terms are left out; default 3e-7 for planes of 32 bit, 1e-13 for 64.
     variance_tolerance : float
-        The same for the kernel of the variance, K^2.
+        The same for the kernel of the variance, K^2: what a variance is wrong by is within about 1e-4 of ``sum K^2``
+        times the greatest variance under the kernel, more where K varies tenfold over the field.
     device : str, optional
         Where PyTorch is to do it: ``cuda``, ``cuda:1``, ``mps`` or ``cpu``.  Default: NumPy and SciPy.
     out : Planes, optional
