@@ -10,13 +10,9 @@ import numpy as np
 from psfmatch.errors import InputError
 
 __all__ = [
-    "ROW", "complex_type", "from_device", "mixed", "namespace", "native", "roughness", "scaled", "sum_of_products",
+    "brightest_rows", "complex_type", "from_device", "mixed", "namespace", "native", "scaled", "sum_of_products",
     "to_device", "transforms",
 ]  # fmt: skip
-
-ROW = 2.0
-"""How much more the root mean square of a row counts than that of all pixels: measured, for stars of 0.3 to 10 px
-(sigma) and sides of 60 to 540 px."""
 
 
 def namespace(array: Any) -> Any:
@@ -61,9 +57,9 @@ def sum_of_products(xp: Any, pairs: list[tuple[Any, Any]]) -> Any:
     """``sum a b`` over pairs of images."""
     (a, b), *rest = pairs
     total = a * b
-    room = xp.empty_like(total) if rest else None
+    room = np.empty_like(total) if xp is np and rest else None
     for a, b in rest:
-        total += np.multiply(a, b, out=room) if xp is np else a * b
+        total += a * b if room is None else np.multiply(a, b, out=room)
     return total
 
 
@@ -82,23 +78,19 @@ def mixed(xp: Any, weights: Any, images: Any) -> Any:
     return xp.reshape(flat, (*weights.shape[:-1], fy, fx))
 
 
-def roughness(xp: Any, images: Any, sides: tuple[int, int]) -> list[float]:
-    """What the rounding errors of transforms of these sides follow, for each of some real images (n, ny, nx).
-
-    The root mean square of all pixels, or twice that of the row that has the most, whichever is larger: what rounding
-    does to a bright row stays in it.  Whatever the images' unit: no square over- or underflows.
-    """
+def brightest_rows(xp: Any, images: Any) -> list[float]:
+    """The largest 2-norm of any row of each real image (n, ny, nx), whatever its unit: no square overflows."""
     with np.errstate(over="ignore", under="ignore"):
-        powers = xp.einsum("kyx,kyx->ky", images, images)
-    return [_roughness(xp, rows, image, sides) for rows, image in zip(powers, images, strict=True)]
+        powers = [float(xp.max(rows)) for rows in xp.einsum("kyx,kyx->ky", images, images)]
+    return [
+        power**0.5 if 1e-20 < power < float("inf") else _brightest_row(xp, image)
+        for power, image in zip(powers, images, strict=True)
+    ]
 
 
-def _roughness(xp: Any, rows: Any, image: Any, sides: tuple[int, int]) -> float:
-    total, most = float(xp.sum(rows)), float(xp.max(rows))
-    if 1e-20 < total < float("inf"):
-        return float(max((total / (sides[0] * sides[1])) ** 0.5, ROW * (most / sides[1]) ** 0.5))
+def _brightest_row(xp: Any, image: Any) -> float:
     largest = float(xp.max(abs(image)))
-    return largest * roughness(xp, (image / largest)[None, ...], sides)[0] if largest else 0.0
+    return largest * float(xp.max(xp.sum((image / largest) ** 2, axis=1))) ** 0.5 if largest else 0.0
 
 
 def to_device(array: np.ndarray[Any, Any], device: str) -> Any:

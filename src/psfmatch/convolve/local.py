@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import complex_type, mixed, roughness, transforms
+from psfmatch.convolve.arrays import brightest_rows, complex_type, mixed, transforms
 from psfmatch.convolve.blocks import Batch, Blocks
 from psfmatch.fields import Field
 from psfmatch.geometry import Box, FloatArray
 from psfmatch.kernel import MatchingKernel
 
 __all__ = [
-    "ACCURACY", "HUGE", "MANY", "ROUNDING", "SHARE", "TINY", "LocalKernel", "Terms", "added", "negligible", "response",
+    "ACCURACY", "HUGE", "ROUNDING", "SHARE", "TINY", "LocalKernel", "Terms", "added", "negligible", "response",
 ]  # fmt: skip
 
 ACCURACY = 4e-7
@@ -41,9 +41,10 @@ TINY = 1e-300
 HUGE = 1e36
 MANY = 10
 SHARE = 0.3
-ROUNDING = 4.0 * 2.0**-24
+ROUNDING = 8.0 * 2.0**-24
 """Largest error, far from what is bright, of a convolution by FFT in single precision, in units of the product of the
-image's `roughness` and the kernel's largest Fourier amplitude: measured, for sides of 64 to 540 px."""
+root mean square of the image's brightest row, in which most of it stays, and the kernel's largest Fourier amplitude:
+measured, for stars of 0.3 to 10 px (sigma) and sides of 60 to 540 px."""
 
 
 class LocalKernel:
@@ -168,9 +169,8 @@ class LocalKernel:
 
     def _rounding(self, cut: Any, floor: Any, terms: Terms) -> FloatArray:
         """The terms' rounding errors in single precision, in units of the convolved floor: shape (n, terms)."""
-        sides = self.blocks.y.side, self.blocks.x.side
-        sizes = np.array(roughness(self.xp, cut, sides))
-        sizes[sizes > HUGE / (sides[0] * sides[1])] = np.inf
+        sizes = np.array(brightest_rows(self.xp, cut)) / np.sqrt(self.blocks.x.side)
+        sizes[sizes > HUGE / (self.blocks.y.side * self.blocks.x.side)] = np.inf
         floors = np.array([self.response * float(f) for f in floor[:, 0, 0]])
         return np.asarray(ROUNDING * (sizes / np.maximum(floors, TINY))[:, None] * terms.heights)
 

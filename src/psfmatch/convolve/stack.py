@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psfmatch.convolve.arrays import ROW, complex_type, roughness
+from psfmatch.convolve.arrays import brightest_rows, complex_type
 from psfmatch.convolve.blocks import Axis, fast_length
 from psfmatch.convolve.flags import dilated
 from psfmatch.convolve.local import HUGE, ROUNDING, TINY, response
@@ -118,8 +118,8 @@ class StackedKernels:
         """
         here = slice(batch[0], batch[-1] + 1)
         largest = floor[:, 0, 0].astype(float) / (ROUNDING * self.least[here])
-        largest = np.minimum(largest, HUGE / np.prod(self._lengths))
-        precise = np.array(roughness(np, cut, self._lengths)) > largest
+        largest = np.minimum(largest, HUGE / np.prod(self._lengths)) * np.sqrt(self._lengths[1])
+        precise = np.array(brightest_rows(np, cut)) > largest
         if not precise.any():
             return self._product(cut, self.images[here])
         bright = self._few_bright(cut, np.where(precise, largest, np.inf))
@@ -135,20 +135,19 @@ class StackedKernels:
         return out
 
     def _few_bright(self, cut: FloatArray, largest: FloatArray) -> list[list[tuple[int, int, float]]]:
-        """Of each plane the pixels (row, column, value), zero from now on, without which it is smooth enough.
+        """Of each plane the pixels (row, column, value), zero from now on, without which no row is too bright.
 
         None where they are many, or that is not enough.
         """
         _, ny, nx = cut.shape
         flat = cut.reshape(-1)
-        least = BRIGHT / ROW * np.sqrt(self._lengths[1]) * largest
-        where = np.flatnonzero(abs(cut) > least[:, None, None])
+        where = np.flatnonzero(abs(cut) > BRIGHT * largest[:, None, None])
         plane = where // (ny * nx)
         few = np.bincount(plane, minlength=len(cut)) * SPARSE <= ny * nx
         where = where[few[plane]]
         values, plane = flat[where], where // (ny * nx)
         flat[where] = 0
-        enough = (np.array(roughness(np, cut, self._lengths)) <= largest)[plane]
+        enough = (np.array(brightest_rows(np, cut)) <= largest)[plane]
         flat[where[~enough]] = values[~enough]
         out: list[list[tuple[int, int, float]]] = [[] for _ in cut]
         for k, at, value in zip(plane[enough].tolist(), where[enough].tolist(), values[enough].tolist(), strict=True):
